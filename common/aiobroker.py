@@ -1,0 +1,88 @@
+"""The asyncio twin of broker.py, for clients: the same verbs with the same arguments, awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from common import scripts
+from common.connect import BLOCK_MS, broker_errors, error_kind
+from common.keys import PoolKeys
+from common.scripts import INBOX_CHUNK, Answer, Call, Submission
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+
+class AsyncBroker:
+    """One pool on one Redis, as a client sees it. Used within one event loop.
+
+    Every method raises BrokerUnavailable where Redis does not answer; none retries by itself.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, pool: str) -> None:
+        self._redis = client
+        self.keys = PoolKeys(pool)
+
+    @property
+    def pool(self) -> str:
+        return self.keys.pool
+
+    async def submit(self, submissions: Sequence[Submission], inbox: str, lifetime_ms: int) -> list[Answer]:
+        raw = await self._run(scripts.submit(self.keys, submissions, inbox, lifetime_ms))
+        return scripts.submit_answers(self.pool, raw)
+
+    async def cancel(self, inbox: str, request_ids: Iterable[str]) -> int:
+        return int(await self._run(scripts.cancel(self.keys, inbox, request_ids)))
+
+    async def models(self) -> dict[str, bytes]:
+        return scripts.models_read(await self._execute("HGETALL", self.keys.models))
+
+    async def wake(self, inbox: str) -> None:
+        with broker_errors():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.execute_command("RPUSH", inbox, b"")
+                pipeline.execute_command("PEXPIRE", inbox, scripts.INBOX_LIFETIME_MS)
+                await pipeline.execute()
+
+    async def store_payload(self, request_id: str, data: bytes, lifetime_ms: int) -> str:
+        key = self.keys.payload(request_id)
+        await self._execute("SET", key, data, "PX", lifetime_ms)
+        return key
+
+    async def fetch(self, key: str) -> bytes | None:
+        value: bytes | None = await self._execute("GET", key)
+        return value
+
+    async def _run(self, call: Call) -> Any:
+        script, keys, argv = call
+        with broker_errors():
+            try:
+                return await self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *argv)
+            except Exception as error:
+                if error_kind(error) != "NOSCRIPT":
+                    raise
+            return await self._redis.execute_command("EVAL", script.source, len(keys), *keys, *argv)
+
+    async def _execute(self, *command: Any) -> Any:
+        with broker_errors():
+            return await self._redis.execute_command(*command)
+
+    def __repr__(self) -> str:
+        return f"AsyncBroker({self.pool!r})"
+
+
+async def read_inboxes(
+    client: redis.asyncio.Redis, inboxes: Sequence[str], wait_s: float = BLOCK_MS / 1000
+) -> list[bytes]:
+    """Wait up to `wait_s` (10 ms to 1 s) for replies in any of the inboxes; then take all that is there.
+
+    Where this is cancelled, the connection is dirty: `client` must not be used again.
+    """
+    with broker_errors():
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("BLPOP", *inboxes, wait_s)
+            for inbox in inboxes:
+                pipeline.execute_command("LPOP", inbox, INBOX_CHUNK)
+            first, *more = await pipeline.execute()
+    return scripts.inbox_values(first, more)

@@ -1,0 +1,263 @@
+"""A broker URL to a Redis client: one server, Sentinel or Cluster, sync or asyncio. Nobody else imports redis.
+
+    redis://[[user]:password@]host[:port][/db]            rediss:// with TLS
+    unix://[[user]:password@]/path/to/redis.sock[?db=0]
+    redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[?db=0]     rediss+sentinel://
+    redis+cluster://[[user]:password@]host[:port][,host[:port]...]                     rediss+cluster://
+
+redis is imported when the first connection is made: it takes longer to import than all of the client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from common.errors import BrokerUnavailable, ConfigError, InferenceError, InternalError
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+#: A blocking read waits at most so long; its socket timeout is longer, or idle connections would be cut.
+BLOCK_MS = 1000
+CONNECT_TIMEOUT_S = 5.0
+SOCKET_TIMEOUT_S = 10.0
+DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
+FORMS = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+_SCHEMES = ("redis", "rediss", "unix", *(f"{plain}+{kind}" for plain in ("redis", "rediss") for kind in DEFAULT_PORTS))
+#: What may stand behind the ? of a URL: the database, and for one server over TLS where its certificates are.
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+
+# Inside a script Redis 6.2 puts the error's word, behind a hyphen, somewhere into its text; 7.0 in front as everywhere.
+_ERROR_WORD = re.compile(r"(?:^|[: ]-)([A-Z]{3,})\b")
+_PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED", "BUSY", "READONLY", "LOADING")
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for `url`, thread-safe, connecting on first use. Raises ConfigError for a malformed URL."""
+    import redis
+    import redis.sentinel
+
+    parts = check_url(url)
+    options = _options()
+    kind = _kind(parts)
+    if kind == "sentinel":
+        sentinel = redis.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_security(parts), **_security(parts))
+        master: redis.Redis = sentinel.master_for(_service(parts), db=_database(parts), **options, **_security(parts))
+        return master
+    if kind == "cluster":
+        nodes = [redis.cluster.ClusterNode(host, port) for host, port in _hosts(parts)]
+        with broker_errors():  # the only form that connects at once: it asks the nodes for their slots
+            cluster: Any = redis.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
+        return cluster  # type: ignore[no-any-return]
+    return redis.Redis.from_url(url, **options)
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """The asyncio twin of `connect`."""
+    import redis.asyncio
+    import redis.asyncio.sentinel
+
+    parts = check_url(url)
+    options = _options(asyncio=True)
+    kind = _kind(parts)
+    if kind == "sentinel":
+        sentinel = redis.asyncio.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_security(parts), **_security(parts))
+        master: redis.asyncio.Redis = sentinel.master_for(
+            _service(parts), db=_database(parts), **options, **_security(parts)
+        )
+        return master
+    if kind == "cluster":
+        nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in _hosts(parts)]
+        cluster: Any = redis.asyncio.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
+        return cluster  # type: ignore[no-any-return]
+    return redis.asyncio.Redis.from_url(url, **options)
+
+
+def disconnect(client: redis.Redis) -> None:
+    """Cut every connection of `client`, under the reads that other threads have on them too. It is used no more."""
+    cluster: Any = client
+    if hasattr(client, "disconnect_connection_pools"):
+        cluster.disconnect_connection_pools()
+    else:
+        client.connection_pool.disconnect()
+    client.close()
+
+
+def is_cluster(url: str) -> bool:
+    """Whether pools live on different servers, so that one blocking read covers one pool only."""
+    return _kind(check_url(url)) == "cluster"
+
+
+def check_url(url: str) -> SplitResult:
+    """The parts of a broker URL. Raises ConfigError, without the password in its text."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in _SCHEMES:
+            raise ValueError(f"it must start with {FORMS}")
+        _check_place(parts)
+        _check_options(parts)
+    except ValueError as error:
+        raise ConfigError(f"broker URL '{hide_password(url)}' is malformed: {error}") from None
+    return parts
+
+
+def hide_password(url: str) -> str:
+    """`url` as it may be shown: the password is replaced by ***."""
+    scheme, separator, rest = re.sub(r"(password=)[^&]*", r"\1***", url).rpartition("://")
+    credentials, at, place = rest.rpartition("@")
+    if not at:
+        # `redis://:secret` lacks its host: what stands where a port would is no port, so it may be the password.
+        return scheme + separator + re.sub(r":(?!\d{1,5}(?:[/?,]|$))[^/?,\]]+(?=[/?,]|$)", ":***", rest)
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user}{':***' if colon else ''}@{place}"
+
+
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Turn the driver's errors into ours: the one place where they are known."""
+    try:
+        yield
+    except InferenceError:
+        raise
+    except Exception as error:
+        raise _translated(error) from error
+
+
+def error_kind(error: Exception) -> str:
+    """`NOSCRIPT`, `NOGROUP`, ...: the first word of Redis's own error reply, else an empty string."""
+    import redis.exceptions
+
+    if isinstance(error, redis.exceptions.NoScriptError):
+        return "NOSCRIPT"
+    if not isinstance(error, redis.exceptions.ResponseError):
+        return ""
+    word = _ERROR_WORD.search(str(error))
+    return word.group(1) if word else ""
+
+
+def _translated(error: Exception) -> Exception:
+    import redis.exceptions
+
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return ConfigError(f"Redis refuses the user or password of the broker URL: {error}")
+    unavailable = (
+        redis.exceptions.ConnectionError,
+        redis.exceptions.TimeoutError,
+        redis.exceptions.BusyLoadingError,
+        redis.exceptions.ReadOnlyError,
+        redis.exceptions.OutOfMemoryError,
+        redis.exceptions.ClusterDownError,
+        redis.exceptions.RedisClusterException,
+        redis.exceptions.TryAgainError,
+        OSError,
+    )
+    if isinstance(error, unavailable):
+        return BrokerUnavailable(f"Redis does not answer: {error}; it is tried again")
+    if isinstance(error, redis.exceptions.ResponseError):
+        if error_kind(error) in _PASSING:
+            return BrokerUnavailable(f"Redis refuses for now: {error}")
+        return InternalError(f"Redis refused a command: {error}. This is a bug, or the user lacks a permission.")
+    return error
+
+
+def _options(asyncio: bool = False) -> dict[str, Any]:
+    # Our loops retry with what they know; a driver that sends a `take` again would lose what the first one took.
+    return {
+        "protocol": 2,
+        "retry": _no_retry(asyncio),
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+    }
+
+
+def _cluster_options() -> dict[str, Any]:
+    # A cluster client's own retries follow MOVED and ASK, where nothing was executed yet.
+    return {
+        "protocol": 2,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+    }
+
+
+def _no_retry(asyncio: bool) -> Any:
+    if asyncio:
+        import redis.asyncio.retry
+        import redis.backoff
+
+        return redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+    import redis.backoff
+    import redis.retry
+
+    return redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+
+
+def _kind(parts: SplitResult) -> str:
+    return parts.scheme.partition("+")[2]
+
+
+def _security(parts: SplitResult) -> dict[str, Any]:
+    return {
+        "username": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+        "ssl": parts.scheme.startswith("rediss"),
+    }
+
+
+def _check_place(parts: SplitResult) -> None:
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("the socket's path is missing, such as unix:///run/redis.sock")
+        return
+    _hosts(parts)
+    kind, path = _kind(parts), parts.path.strip("/")
+    if kind == "sentinel":
+        _service(parts)
+    elif path and (kind == "cluster" or not path.isdecimal()):
+        raise ValueError("behind the host only a database number may stand, such as /0, and none for a Cluster")
+
+
+def _check_options(parts: SplitResult) -> None:
+    _database(parts)
+    known = ("db", *_TLS_OPTIONS) if parts.scheme == "rediss" else ("db",)
+    for name in parse_qs(parts.query, keep_blank_values=True):
+        if name not in known:
+            # The name may be anything, and so a secret: it is not shown.
+            raise ValueError(f"behind the ? it may set {', '.join(known)} only")
+
+
+def _hosts(parts: SplitResult) -> list[tuple[str, int]]:
+    default = DEFAULT_PORTS.get(_kind(parts), 6379)
+    return [_host(one, default) for one in parts.netloc.rpartition("@")[2].split(",")]
+
+
+def _host(text: str, default: int) -> tuple[str, int]:
+    single = urlsplit(f"//{text}")
+    try:
+        port = single.port
+    except ValueError:
+        # Its own text shows what stands there: the password, where a / or # in it was not written as %2F or %23.
+        raise ValueError(
+            "a port must be a number up to 65535 (in a password '/', '#' and '?' are written %2F, %23 and %3F)"
+        ) from None
+    if not single.hostname:
+        raise ValueError("a host is missing")
+    return single.hostname, port or default
+
+
+def _service(parts: SplitResult) -> str:
+    service = parts.path.strip("/")
+    if not service:
+        raise ValueError("the Sentinel form ends in the service's name, such as /mymaster")
+    return service
+
+
+def _database(parts: SplitResult) -> int:
+    text = parse_qs(parts.query).get("db", ["0"])[0]
+    if not text.isdecimal():
+        raise ValueError("db must be a number")
+    return int(text)

@@ -1,0 +1,148 @@
+-- complete: finish a micro-batch. The first finisher of an entry wins; a late one changes nothing.
+--
+-- KEYS  1-3     stream  high, normal, low
+--       4       hash    tenants: unfinished requests by tenant
+--       5       stream  dead letters
+--       6       set     cancelled: places "<stream 1-3>:<entry id>" that nobody waits for
+--       7+2i    string  reply of item i
+--       8+2i    string  waiters of item i: "<place> <inbox> <inbox> ..."
+--       then    string  payload keys to delete
+-- ARGV  1       group
+--       2       number of items
+--       3       number of dead letters
+--       4       ms for which an inbox lives after a push
+--       5       bytes up to which a reply is pushed whole; a longer one is fetched by its key
+--       6       most dead letters kept
+--       7+6i    stream of item i (1-3), entry id, tenant or "", reply_to inbox or "",
+--               ms for which the reply is kept (0: not stored), the reply
+--       then    item number, reason and deliveries of each dead letter
+--       then    item number of each payload key
+-- reply number of items that this call finished
+
+local group, total, letters = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local inbox_lifetime, whole_up_to = ARGV[4], tonumber(ARGV[5])
+if total == 0 then
+  return 0
+end
+
+local waiters_keys = {}
+for i = 1, total do
+  waiters_keys[i] = KEYS[6 + 2 * i]
+end
+local waiters = redis.call('MGET', unpack(waiters_keys))
+
+-- Redis at its maxmemory refuses a script's writes, unless one that needs no memory came first: work can
+-- always be finished, and so memory be freed.
+redis.call('XACK', KEYS[1], group, '0-0')
+
+-- Dead letters before all else: they copy the entry, which is deleted below.
+local letters_at = 7 + 6 * total
+local payloads_at = letters_at + 3 * letters
+for at = letters_at, payloads_at - 1, 3 do
+  local item = 1 + 6 * tonumber(ARGV[at])
+  local entry = redis.call('XRANGE', KEYS[tonumber(ARGV[item])], ARGV[item + 1], ARGV[item + 1])[1]
+  if entry then
+    local fields, values = entry[2], {}
+    for field = 1, #fields, 2 do
+      values[fields[field]] = fields[field + 1]
+    end
+    local letter = {'entry', entry[1], 'reason', ARGV[at + 1], 'deliveries', ARGV[at + 2]}
+    for _, name in ipairs({'d', 'r', 't'}) do
+      if values[name] then
+        letter[#letter + 1] = name
+        letter[#letter + 1] = values[name]
+      end
+    end
+    redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[6], '*', unpack(letter))
+  end
+end
+
+local finished, ended = 0, {}
+local dropped, unmarked, won_items = {}, {}, {}
+local acked, deleted = {{}, {}, {}}, {{}, {}, {}}
+local pushes, inboxes = {}, {}
+
+local function push(inbox, value)
+  local list = pushes[inbox]
+  if not list then
+    list = {}
+    pushes[inbox] = list
+    inboxes[#inboxes + 1] = inbox
+  end
+  list[#list + 1] = value
+end
+
+for i = 1, total do
+  local at = 1 + 6 * i
+  local stream, id, reply_to, reply = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 3], ARGV[at + 5]
+  local waiting, place = waiters[i], ARGV[at] .. ':' .. id
+  -- Our own waiters are there exactly until the entry is finished: they prove that it is not.
+  local owned = waiting and string.sub(waiting, 1, #place + 1) == place .. ' '
+  local won = owned and not ended[place]
+  if won then
+    acked[stream][#acked[stream] + 1] = id
+  elseif not owned then
+    -- A raw producer's entry, or one cancelled, or waiters that have expired: XACK itself tells who is first.
+    won = redis.call('XACK', KEYS[stream], group, id) == 1
+    unmarked[#unmarked + 1] = place
+  end
+  if won then
+    finished = finished + 1
+    won_items[i] = true
+    ended[place] = true
+    deleted[stream][#deleted[stream] + 1] = id
+    -- Another entry that computes the same id stores its own reply.
+    local stored = ARGV[at + 4] ~= '0' and (owned or not waiting)
+    if stored then
+      redis.call('SET', KEYS[5 + 2 * i], reply, 'PX', ARGV[at + 4])
+    end
+    local message = reply
+    if stored and #reply > whole_up_to then
+      message = KEYS[5 + 2 * i]
+    end
+    if owned then
+      for inbox in string.gmatch(string.sub(waiting, #place + 2), '%S+') do
+        push(inbox, message)
+        if inbox == reply_to then
+          reply_to = ''
+        end
+      end
+      dropped[#dropped + 1] = waiters_keys[i]
+    end
+    if reply_to ~= '' then
+      push(reply_to, message)
+    end
+    local tenant = ARGV[at + 2]
+    -- A count that a raw producer's forged tenant would take below zero is removed instead.
+    if tenant ~= '' and redis.call('HINCRBY', KEYS[4], tenant, -1) <= 0 then
+      redis.call('HDEL', KEYS[4], tenant)
+    end
+  end
+end
+
+for stream = 1, 3 do
+  if #acked[stream] > 0 then
+    redis.call('XACK', KEYS[stream], group, unpack(acked[stream]))
+  end
+  if #deleted[stream] > 0 then
+    redis.call('XDEL', KEYS[stream], unpack(deleted[stream]))
+  end
+end
+if #unmarked > 0 then
+  redis.call('SREM', KEYS[6], unpack(unmarked))
+end
+-- What a late finisher's item has under this key belongs to a later request of the same id.
+for i = 0, #ARGV - payloads_at do
+  if won_items[tonumber(ARGV[payloads_at + i])] then
+    dropped[#dropped + 1] = KEYS[7 + 2 * total + i]
+  end
+end
+if #dropped > 0 then
+  redis.call('DEL', unpack(dropped))
+end
+for _, inbox in ipairs(inboxes) do
+  -- pcall: a client that made its inbox anything but a list fails alone.
+  redis.pcall('RPUSH', inbox, unpack(pushes[inbox]))
+  redis.call('PEXPIRE', inbox, inbox_lifetime)
+end
+return finished
