@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common import scripts
-from common.connect import BLOCK_MS, broker_errors, error_kind
+from common.connect import BLOCK_MS, broker_errors, error_kind, execute_together
 from common.keys import GROUP, POOLS, PoolKeys
 from common.scripts import INBOX_CHUNK, Answer, Call, Entry, Finish, Place, Submission, Taken
 
@@ -170,10 +170,8 @@ def read_inboxes(client: redis.Redis, inboxes: Sequence[str], wait_s: float = BL
 
     `client` must be used for nothing else at the time. Empty values are wake-ups and come too.
     """
-    with broker_errors(), client.pipeline(transaction=False) as pipeline:
-        # Redis runs what follows a blocking read as soon as that is over: one round trip for all.
-        pipeline.execute_command("BLPOP", *inboxes, wait_s)
-        for inbox in inboxes:
-            pipeline.execute_command("LPOP", inbox, INBOX_CHUNK)
-        first, *more = pipeline.execute()
+    # Redis runs what follows a blocking read as soon as that is over: one round trip for all.
+    commands = [("BLPOP", *inboxes, wait_s), *(("LPOP", inbox, INBOX_CHUNK) for inbox in inboxes)]
+    with broker_errors():
+        first, *more = execute_together(client, commands)
     return scripts.inbox_values(first, more)

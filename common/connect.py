@@ -11,7 +11,7 @@ redis is imported when the first connection is made: it takes longer to import t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -32,8 +32,8 @@ _SCHEMES = ("redis", "rediss", "unix", *(f"{plain}+{kind}" for plain in ("redis"
 #: What may stand behind the ? of a URL: the database, and for one server over TLS where its certificates are.
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 
-# Inside a script Redis 6.2 puts the error's word, behind a hyphen, somewhere into its text; 7.0 in front as everywhere.
-_ERROR_WORD = re.compile(r"(?:^|[: ]-)([A-Z]{3,})\b")
+# In front, as everywhere; of an error inside a script Redis 6.2 tells in the middle, some with a hyphen.
+_ERROR_WORD = re.compile(r"(?:^|: -?)([A-Z]{3,})(?= |$)")
 _PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED", "BUSY", "READONLY", "LOADING")
 
 
@@ -42,19 +42,24 @@ def connect(url: str) -> redis.Redis:
     import redis
     import redis.sentinel
 
+    from common.lean import LeanRedis
+
     parts = check_url(url)
     options = _options()
     kind = _kind(parts)
     if kind == "sentinel":
         sentinel = redis.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_security(parts), **_security(parts))
-        master: redis.Redis = sentinel.master_for(_service(parts), db=_database(parts), **options, **_security(parts))
+        master: redis.Redis = sentinel.master_for(
+            _service(parts), redis_class=LeanRedis, db=_database(parts), **options, **_security(parts)
+        )
         return master
     if kind == "cluster":
         nodes = [redis.cluster.ClusterNode(host, port) for host, port in _hosts(parts)]
         with broker_errors():  # the only form that connects at once: it asks the nodes for their slots
             cluster: Any = redis.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
         return cluster  # type: ignore[no-any-return]
-    return redis.Redis.from_url(url, **options)
+    client: redis.Redis = LeanRedis.from_url(url, **options)
+    return client
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
@@ -76,6 +81,18 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         cluster: Any = redis.asyncio.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
         return cluster  # type: ignore[no-any-return]
     return redis.asyncio.Redis.from_url(url, **options)
+
+
+def execute_together(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Commands in one round trip, their bare responses in order. Raises the first error among them."""
+    together = getattr(client, "execute_together", None)
+    if together is not None:
+        responses: list[Any] = together(commands)
+        return responses
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return pipeline.execute()
 
 
 def disconnect(client: redis.Redis) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha1
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import Overloaded
@@ -37,7 +37,8 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = (files("common") / "lua" / f"{name}.lua").read_text("utf-8")
+        # importlib.resources would import zipfile and tempfile: a tenth of the client's import time.
+        self.source = (Path(__file__).parent / "lua" / f"{name}.lua").read_text("utf-8")
         self.sha = sha1(self.source.encode()).hexdigest()
 
     def __repr__(self) -> str:

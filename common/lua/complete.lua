@@ -35,87 +35,99 @@ local waiters = redis.call('MGET', unpack(waiters_keys))
 -- always be finished, and so memory be freed.
 redis.call('XACK', KEYS[1], group, '0-0')
 
--- Dead letters before all else: they copy the entry, which is deleted below.
 local letters_at = 7 + 6 * total
 local payloads_at = letters_at + 3 * letters
+local letter_of = {}
 for at = letters_at, payloads_at - 1, 3 do
-  local item = 1 + 6 * tonumber(ARGV[at])
-  local entry = redis.call('XRANGE', KEYS[tonumber(ARGV[item])], ARGV[item + 1], ARGV[item + 1])[1]
-  if entry then
-    local fields, values = entry[2], {}
-    for field = 1, #fields, 2 do
-      values[fields[field]] = fields[field + 1]
-    end
-    local letter = {'entry', entry[1], 'reason', ARGV[at + 1], 'deliveries', ARGV[at + 2]}
-    for _, name in ipairs({'d', 'r', 't'}) do
-      if values[name] then
-        letter[#letter + 1] = name
-        letter[#letter + 1] = values[name]
-      end
-    end
-    redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[6], '*', unpack(letter))
-  end
+  letter_of[tonumber(ARGV[at])] = at
 end
 
-local finished, ended = 0, {}
-local dropped, unmarked, won_items = {}, {}, {}
-local acked, deleted = {{}, {}, {}}, {{}, {}, {}}
-local pushes, inboxes = {}, {}
+-- Copies what the entry holds, whoever wrote it, under names of ours.
+local function bury(stream, id, reason, deliveries)
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  local fields, values = entry and entry[2] or {}, {}
+  for field = 1, #fields, 2 do
+    values[fields[field]] = fields[field + 1]
+  end
+  local letter = {'entry', id, 'reason', reason, 'deliveries', deliveries}
+  for _, name in ipairs({'d', 'r', 't'}) do
+    if values[name] then
+      letter[#letter + 1] = name
+      letter[#letter + 1] = values[name]
+    end
+  end
+  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[6], '*', unpack(letter))
+end
 
-local function push(inbox, value)
+local finished, won, ended = 0, {}, {}
+local dropped, unmarked = {}, {}
+local acked, deleted = {{}, {}, {}}, {{}, {}, {}}
+local pushes, inboxes, left = {}, {}, {}
+
+-- Our own waiters are there exactly until the entry is finished: they prove that it is not. For a raw producer's
+-- entry, one that was cancelled, or waiters that have expired, XACK itself tells who is first.
+local function is_first(stream, id, place, owned)
+  if ended[place] then
+    return false
+  end
+  ended[place] = true
+  if owned then
+    acked[stream][#acked[stream] + 1] = id
+    return true
+  end
+  unmarked[#unmarked + 1] = place
+  return redis.call('XACK', KEYS[stream], group, id) == 1
+end
+
+local function push(inbox, message)
   local list = pushes[inbox]
   if not list then
     list = {}
     pushes[inbox] = list
     inboxes[#inboxes + 1] = inbox
   end
-  list[#list + 1] = value
+  list[#list + 1] = message
+end
+
+local function push_all(waiting, reply_to, message)
+  for inbox in string.gmatch(waiting, '%S+') do
+    push(inbox, message)
+    if inbox == reply_to then
+      reply_to = ''
+    end
+  end
+  if reply_to ~= '' then
+    push(reply_to, message)
+  end
 end
 
 for i = 1, total do
   local at = 1 + 6 * i
-  local stream, id, reply_to, reply = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 3], ARGV[at + 5]
+  local stream, id, tenant = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+  local reply_to, keep, message = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local waiting, place = waiters[i], ARGV[at] .. ':' .. id
-  -- Our own waiters are there exactly until the entry is finished: they prove that it is not.
   local owned = waiting and string.sub(waiting, 1, #place + 1) == place .. ' '
-  local won = owned and not ended[place]
-  if won then
-    acked[stream][#acked[stream] + 1] = id
-  elseif not owned then
-    -- A raw producer's entry, or one cancelled, or waiters that have expired: XACK itself tells who is first.
-    won = redis.call('XACK', KEYS[stream], group, id) == 1
-    unmarked[#unmarked + 1] = place
-  end
-  if won then
+  if is_first(stream, id, place, owned) then
     finished = finished + 1
-    won_items[i] = true
-    ended[place] = true
+    won[i] = true
     deleted[stream][#deleted[stream] + 1] = id
-    -- Another entry that computes the same id stores its own reply.
-    local stored = ARGV[at + 4] ~= '0' and (owned or not waiting)
-    if stored then
-      redis.call('SET', KEYS[5 + 2 * i], reply, 'PX', ARGV[at + 4])
+    local letter = letter_of[i]
+    if letter then
+      bury(KEYS[stream], id, ARGV[letter + 1], ARGV[letter + 2])
     end
-    local message = reply
-    if stored and #reply > whole_up_to then
-      message = KEYS[5 + 2 * i]
+    -- Another entry that computes the same id stores its own reply.
+    if keep ~= '0' and (owned or not waiting) then
+      redis.call('SET', KEYS[5 + 2 * i], message, 'PX', keep)
+      if #message > whole_up_to then
+        message = KEYS[5 + 2 * i]
+      end
     end
     if owned then
-      for inbox in string.gmatch(string.sub(waiting, #place + 2), '%S+') do
-        push(inbox, message)
-        if inbox == reply_to then
-          reply_to = ''
-        end
-      end
       dropped[#dropped + 1] = waiters_keys[i]
     end
-    if reply_to ~= '' then
-      push(reply_to, message)
-    end
-    local tenant = ARGV[at + 2]
-    -- A count that a raw producer's forged tenant would take below zero is removed instead.
-    if tenant ~= '' and redis.call('HINCRBY', KEYS[4], tenant, -1) <= 0 then
-      redis.call('HDEL', KEYS[4], tenant)
+    push_all(owned and string.sub(waiting, #place + 2) or '', reply_to, message)
+    if tenant ~= '' then
+      left[tenant] = (left[tenant] or 0) + 1
     end
   end
 end
@@ -128,12 +140,18 @@ for stream = 1, 3 do
     redis.call('XDEL', KEYS[stream], unpack(deleted[stream]))
   end
 end
+for tenant, count in pairs(left) do
+  -- A count that a raw producer's forged tenant would take below zero is removed instead.
+  if redis.call('HINCRBY', KEYS[4], tenant, -count) <= 0 then
+    redis.call('HDEL', KEYS[4], tenant)
+  end
+end
 if #unmarked > 0 then
   redis.call('SREM', KEYS[6], unpack(unmarked))
 end
 -- What a late finisher's item has under this key belongs to a later request of the same id.
 for i = 0, #ARGV - payloads_at do
-  if won_items[tonumber(ARGV[payloads_at + i])] then
+  if won[tonumber(ARGV[payloads_at + i])] then
     dropped[#dropped + 1] = KEYS[7 + 2 * total + i]
   end
 end

@@ -54,7 +54,7 @@ end
 for stream = 1, 3 do
   for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[stream], group)) do
     local consumer, pending = info[2], info[4]
-    if consumer ~= me and not live(consumer) then
+    if not live(consumer) then
       if pending > 0 and room > 0 then
         pending = pending - claim(stream, consumer)
       end
