@@ -1,0 +1,173 @@
+"""What goes on in the pools, read for `status` and dashboards. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from common.connect import broker_errors
+from common.errors import InferenceError
+from common.keys import GROUP, POOLS, PRIORITIES, RELEASED, PoolKeys
+from common.scripts import models_read
+from common.wire import unpack_map
+from gateway.catalog import Catalog, ModelInfo, read_models
+
+if TYPE_CHECKING:
+    import redis
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker process with a lease, by its supervisor's words in `about`: host, device, state, rows, ...
+
+    `lease_left_ms` is negative where the lease has run out and nobody has taken its work over yet.
+    """
+
+    name: str
+    lease_left_ms: int
+    about: Mapping[str, Any]
+
+    @property
+    def live(self) -> bool:
+        return self.lease_left_ms > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """One pool. `backlog` counts unfinished requests by priority, `in_flight` those of them that workers hold.
+
+    `oldest_ms` is the age of the oldest unfinished request, None where there is none.
+    """
+
+    name: str
+    backlog: Mapping[str, int]
+    in_flight: int
+    oldest_ms: int | None
+    tenants: Mapping[str, int]
+    workers: tuple[WorkerStatus, ...]
+    models: tuple[ModelInfo, ...]
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All pools at one time, in milliseconds of Redis's clock."""
+
+    at_ms: int
+    pools: tuple[PoolStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """One pool between two snapshots, per second. `backlog` is its growth, negative where it shrinks."""
+
+    batches: float
+    rows: float
+    backlog: float
+
+
+class Admin:
+    """Reads through one Redis client; safe from many threads. Raises BrokerUnavailable."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def pools(self) -> list[str]:
+        """Every pool that was ever started on this broker, by name."""
+        with broker_errors():
+            return sorted(name.decode() for name in self._redis.execute_command("SMEMBERS", POOLS))
+
+    def snapshot(self, pools: Sequence[str] | None = None) -> Snapshot:
+        """These pools, or all of them."""
+        names = self.pools() if pools is None else pools
+        with broker_errors():
+            seconds, micros = self._redis.execute_command("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        return Snapshot(now_ms, tuple(self._status(name, now_ms) for name in names))
+
+    def _status(self, pool: str, now_ms: int) -> PoolStatus:
+        keys = PoolKeys(pool)
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for stream in keys.streams:
+                pipeline.execute_command("XLEN", stream)
+                pipeline.execute_command("XRANGE", stream, "-", "+", "COUNT", 1)
+                pipeline.execute_command("XPENDING", stream, GROUP)
+            pipeline.execute_command("HGETALL", keys.tenants)
+            pipeline.zrange(keys.leases, 0, -1, withscores=True)
+            pipeline.execute_command("HGETALL", keys.workers)
+            pipeline.execute_command("HGETALL", keys.models)
+            pipeline.execute_command("XLEN", keys.dead)
+            *streams, tenants, leases, workers, models, dead = pipeline.execute(raise_on_error=False)
+        return pool_status(pool, now_ms, streams, tenants, leases, workers, models, dead)
+
+
+def pool_status(
+    pool: str,
+    now_ms: int,
+    streams: Sequence[Any],
+    tenants: Mapping[bytes, bytes],
+    leases: Sequence[tuple[bytes, float]],
+    workers: Mapping[bytes, bytes],
+    models: Mapping[bytes, bytes],
+    dead: int,
+) -> PoolStatus:
+    """Redis's replies as a status. `streams`: length, first entry and pending summary of each priority."""
+    firsts = [first[0][0] for first in streams[1::3] if first]
+    # A pool whose streams somebody deleted has no group until its workers notice: XPENDING is an error then.
+    pending = [summary["pending"] for summary in streams[2::3] if isinstance(summary, Mapping)]
+    return PoolStatus(
+        pool,
+        dict(zip(PRIORITIES, streams[::3], strict=True)),
+        sum(pending),
+        max((now_ms - int(first.partition(b"-")[0]) for first in firsts), default=None),
+        {name.decode(): int(count) for name, count in tenants.items()},
+        tuple(_worker(name.decode(), float(until), now_ms, workers) for name, until in _held(leases)),
+        tuple(Catalog(read_models(models_read(models))).models),
+        dead,
+    )
+
+
+def rates(before: Snapshot, after: Snapshot) -> dict[str, Rates]:
+    """By pool, for those that are in both; empty where no time lies between."""
+    seconds = (after.at_ms - before.at_ms) / 1000
+    if seconds <= 0:
+        return {}
+    earlier = {pool.name: pool for pool in before.pools}
+    return {pool.name: _rates(earlier[pool.name], pool, seconds) for pool in after.pools if pool.name in earlier}
+
+
+def _rates(before: PoolStatus, after: PoolStatus, seconds: float) -> Rates:
+    grown = sum(after.backlog.values()) - sum(before.backlog.values())
+    return Rates(_gained("batches", before, after) / seconds, _gained("rows", before, after) / seconds, grown / seconds)
+
+
+def _gained(counter: str, before: PoolStatus, after: PoolStatus) -> int:
+    """How far the workers' counters went up; one that is new, or was started again, counts from zero."""
+    earlier = {worker.name: _count(worker, counter) for worker in before.workers}
+    gained = 0
+    for worker in after.workers:
+        now, then = _count(worker, counter), earlier.get(worker.name, 0)
+        gained += now - then if now >= then else now
+    return gained
+
+
+def _count(worker: WorkerStatus, counter: str) -> int:
+    value = worker.about.get(counter, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _held(leases: Sequence[tuple[bytes, float]]) -> list[tuple[bytes, float]]:
+    """The leases of workers: what was handed back is held by a name that is none."""
+    return [(name, until) for name, until in leases if name != RELEASED.encode()]
+
+
+def _worker(name: str, until_ms: float, now_ms: int, descriptions: Mapping[bytes, bytes]) -> WorkerStatus:
+    return WorkerStatus(name, int(until_ms - now_ms), _about(descriptions.get(name.encode(), b"")))
+
+
+def _about(description: bytes) -> Mapping[str, Any]:
+    try:
+        return unpack_map("the worker's description", description) if description else {}
+    except InferenceError:
+        return {}

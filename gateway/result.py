@@ -1,0 +1,92 @@
+"""What a model answered: arrays by name, and where the time went."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from common.errors import InferenceError, InternalError
+from common.protocol import Timings, error_of, timings_of
+from common.tensor import Array, from_wire
+from common.wire import unpack_map
+
+log = logging.getLogger(__name__)
+
+
+class Result:
+    """`result["name"]` is a read-only numpy array; strings come as an object array.
+
+    `cached`: the result was there when the request was submitted, computed for an earlier one.
+    Outputs are decoded when they are looked at; InternalError where they cannot be.
+    """
+
+    __slots__ = ("_arrays", "_message", "cached")
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        """`message` is a reply's map as it came."""
+        self._message = message
+        self._arrays: dict[str, Array] | None = None
+        self.cached = False
+
+    @property
+    def outputs(self) -> Mapping[str, Array]:
+        """All outputs by name, views of the bytes that came."""
+        if self._arrays is None:
+            self._arrays = _decoded(self._message)
+        return self._arrays
+
+    @property
+    def model(self) -> str:
+        return str(self._message.get("model", ""))
+
+    @property
+    def version(self) -> str:
+        """The version that answered."""
+        return str(self._message.get("version", ""))
+
+    @property
+    def timings(self) -> Timings:
+        """Of the computation: for a cached result, of the earlier one."""
+        return timings_of(self._message.get("timings", {}))
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self.outputs[name]
+        except KeyError:
+            raise KeyError(f"no output '{name}'; the model answered {', '.join(sorted(self.outputs))}") from None
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in self.outputs.items())
+        return f"Result({self.model}:{self.version}, {shapes}{', cached' if self.cached else ''})"
+
+
+Answer = Result | InferenceError
+
+
+def read_reply(data: bytes) -> tuple[str, Answer]:
+    """The id and the answer in a reply. One that cannot be read is an error for whoever waits for its id."""
+    request_id = ""
+    try:
+        message = unpack_map("the reply", data)
+        request_id = message["id"]
+        error = message.get("error")
+        if error is not None:
+            return request_id, error_of(error)
+        if type(message["outputs"]) is not dict or type(message.get("timings", {})) is not dict:
+            raise TypeError("outputs and timings must be maps")
+        return request_id, Result(message)
+    except (InferenceError, KeyError, TypeError, AttributeError) as wrong:
+        log.warning("a reply of %d bytes cannot be read: %r", len(data), wrong)
+        return request_id, _unreadable(wrong)
+
+
+def _decoded(message: Mapping[str, Any]) -> dict[str, Array]:
+    try:
+        return {name: from_wire(f"outputs.{name}", one).numpy() for name, one in message["outputs"].items()}
+    except (InferenceError, KeyError, TypeError, AttributeError) as wrong:
+        raise _unreadable(wrong) from wrong
+
+
+def _unreadable(wrong: Exception) -> InternalError:
+    return InternalError(f"the reply cannot be read ({wrong}); are client and worker of one release?")
