@@ -1,0 +1,6 @@
+"""The worker side: models, backends, and the processes that serve them. Importing it loads no numpy and no torch."""
+
+from inference_worker.backends.base import Context, ModelRequest
+from inference_worker.model import Model, model
+
+__all__ = ["Context", "Model", "ModelRequest", "model"]

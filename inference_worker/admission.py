@@ -1,0 +1,125 @@
+"""An entry to parts that may run, or to a refusal that its sender understands. Decides; holds and sends nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from common.digest import is_digest, request_digest
+from common.errors import InferenceError, InternalError, InvalidRequest, PayloadTooLarge, WorkerLost
+from common.keys import PoolKeys
+from common.names import shorten
+from common.protocol import Request, request_of, return_address
+from common.scripts import Entry
+from common.wire import unpack_map
+from inference_worker.backends.base import ModelRequest, describe
+from inference_worker.item import Item, Part
+from inference_worker.marks import overdue
+from inference_worker.outcome import Refusal
+from inference_worker.prepare import check_inputs, parts_of, preprocess
+from inference_worker.registry import Loaded, Registry
+
+log = logging.getLogger(__name__)
+
+
+class Admission:
+    """Checks each entry once; behind it everything is known to be sound."""
+
+    def __init__(
+        self,
+        keys: PoolKeys,
+        registry: Registry,
+        fetch: Callable[[str], bytes | None],
+        max_deliveries: int,
+        reply_ttl_ms: int,
+    ) -> None:
+        self._keys = keys
+        self._registry = registry
+        self._fetch = fetch
+        self._max_deliveries = max_deliveries
+        self._reply_ttl_ms = reply_ttl_ms
+
+    def admit(self, entry: Entry, taken_s: float, now_ms: int) -> list[Part] | Refusal:
+        """The entry's parts, or why there are none. Raises only what `fetch` raises.
+
+        `taken_s` is the monotonic time of the take, `now_ms` Redis's.
+        """
+        try:
+            message = self._message(entry)
+        except (InvalidRequest, PayloadTooLarge) as error:
+            return Refusal(entry, self._id_of_reference(entry), "", "", error, dead=f"unreadable: {error}")
+        try:
+            self._check_deliveries(entry)
+            return self._parts(entry, request_of(message), taken_s, now_ms)
+        except InferenceError as error:
+            return self._refusal(entry, message, error)
+        except Exception as error:
+            log.exception("entry %s could not be admitted", entry.id.decode())
+            bug = InternalError(f"the request could not be read: {describe(error)}. This is a bug.")
+            return self._refusal(entry, message, bug)
+
+    def _message(self, entry: Entry) -> dict[str, object]:
+        if entry.payload is not None:
+            return unpack_map("the request", entry.payload)
+        if entry.reference is None:
+            raise InvalidRequest("the entry has neither the field d (the request) nor r (the key that holds it)")
+        key = entry.reference.decode(errors="replace")
+        if self._keys.id_of_payload(key) is None:
+            raise InvalidRequest(f"the field r must name a payload key of this pool; got {shorten(key)}")
+        payload = self._fetch(key)
+        if payload is None:
+            raise InvalidRequest(f"the payload '{key}' has expired or was never stored")
+        return unpack_map("the request", payload)
+
+    def _id_of_reference(self, entry: Entry) -> str | None:
+        return self._keys.id_of_payload(entry.reference.decode(errors="replace")) if entry.reference else None
+
+    def _check_deliveries(self, entry: Entry) -> None:
+        if entry.deliveries >= self._max_deliveries:
+            raise WorkerLost(
+                f"{entry.deliveries} workers died while they ran this request (bound {self._max_deliveries}); "
+                "it is kept as a dead letter"
+            )
+
+    def _parts(self, entry: Entry, request: Request, taken_s: float, now_ms: int) -> list[Part]:
+        if request.reply_to is not None:
+            self._keys.check_inbox(request.reply_to)
+        added_ms = entry.added_ms
+        deadline_ms = None if request.timeout_ms is None else added_ms + request.timeout_ms
+        if deadline_ms is not None and deadline_ms <= now_ms:
+            raise overdue(request.timeout_ms or 0)
+        loaded = self._registry.get(request.model, request.version)
+        checked = check_inputs(loaded.spec, {name: tensor.numpy() for name, tensor in request.inputs.items()})
+        model_request = ModelRequest(checked.arrays, checked.rows, request.parameters)
+        item = Item(
+            entry, request, loaded, model_request, checked.single, self._keep_ms(request, loaded),
+            deadline_ms, taken_s, max(0, now_ms - added_ms) * 1000,
+        )  # fmt: skip
+        return list(parts_of(item, preprocess(loaded, model_request)))
+
+    def _keep_ms(self, request: Request, loaded: Loaded) -> int:
+        """How long the result is kept. Under a digest only if it is that of just this computation, else not at all.
+
+        The digest is computed again here, so that nobody can plant a result under another request's
+        id, and a client that still believes in older weights caches nothing under theirs.
+        """
+        if not is_digest(request.id):
+            return self._reply_ttl_ms
+        spec = loaded.spec
+        expected = request_digest(
+            request.tenant, spec.name, spec.version, loaded.backend.weights,
+            request.parameters, request.inputs, request.outputs,
+        )  # fmt: skip
+        return int(spec.cache_ttl_s * 1000) if request.id == expected else 0
+
+    def _refusal(self, entry: Entry, message: dict[str, object], error: InferenceError) -> Refusal:
+        request_id, reply_to = return_address(message)
+        try:
+            inbox = self._keys.check_inbox(reply_to) if reply_to else ""
+        except InvalidRequest:
+            inbox = ""
+        model = message.get("model")
+        dead = str(error) if isinstance(error, WorkerLost) else ""
+        if request_id is None and not inbox:
+            dead = f"no one to tell: {error}"
+        return Refusal(entry, request_id, inbox, model if isinstance(model, str) else "", error, dead)

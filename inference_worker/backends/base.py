@@ -1,0 +1,106 @@
+"""The one interface of every backend, and the values that cross it. Knows no library that runs models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import ConfigError, InferenceError, ModelError
+from inference_worker.spec import ModelSpec
+from inference_worker.weights import resolve
+
+if TYPE_CHECKING:
+    from common.tensor import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a model may know when it loads: its declaration, its device ("cpu", "cuda:0"), its CPU threads."""
+
+    spec: ModelSpec
+    device: str
+    threads: int
+
+    def path(self, reference: str) -> Path:
+        """A file of the model's folder, or one of an installed package (`package://name/path`). Raises ConfigError."""
+        return resolve(reference, self.spec.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What pre- and postprocess see of one request: its inputs with `rows` first, and its parameters."""
+
+    inputs: Mapping[str, Array]
+    rows: int
+    parameters: Mapping[str, Any]
+
+
+class Backend(ABC):
+    """One loaded model. `load` comes first, `close` last; `infer` runs in one thread at a time.
+
+    Each may raise what it likes: `open_model` wraps a backend so that it becomes one line for a person.
+    """
+
+    #: Hexadecimal digest of weights and code, a part of every cache key. `open_model` sets it.
+    weights: str = ""
+
+    @abstractmethod
+    def load(self, context: Context) -> None:
+        """Read weights, move them to the device."""
+
+    @abstractmethod
+    def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Outputs by name for inputs by name; every array has the rows first, as many as came in."""
+
+    def preprocess(self, request: ModelRequest) -> Mapping[str, Array | list[Array]]:
+        """What of one request goes into a batch: arrays with rows first, or lists of one array per row."""
+        return request.inputs
+
+    def postprocess(self, outputs: Mapping[str, Array], request: ModelRequest) -> Mapping[str, Array]:
+        """What one request gets, from its rows of the outputs."""
+        return outputs
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back memory and device. May be called twice."""
+
+
+def name_outputs(spec: ModelSpec, result: Any) -> Mapping[str, Any]:
+    """What a model returned, by output name: a map as it is, one value, or a tuple in the declared order.
+
+    Without declared outputs a single value is called `output`. Raises ModelError where the numbers differ.
+    """
+    if isinstance(result, Mapping):
+        return result
+    names = [one.name for one in spec.outputs] or ["output"]
+    values = result if isinstance(result, tuple) else (result,)
+    if len(values) == len(names):
+        return dict(zip(names, values, strict=True))
+    if "code" in spec.processing:
+        # The declared outputs are those of a postprocess stage, which makes other ones of these.
+        return {f"output_{index}" if len(values) > 1 else "output": value for index, value in enumerate(values)}
+    raise ModelError(
+        f"model '{spec.name}:{spec.version}' returned {len(values)} outputs where {len(names)} are declared "
+        f"({', '.join(names)}); declare each, or return a map"
+    )
+
+
+@contextmanager
+def readable(reference: str) -> Iterator[None]:
+    """Whatever is wrong with the contents of a model's file, as a ConfigError."""
+    try:
+        yield
+    except InferenceError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"'{reference}' cannot be read: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """An exception of somebody else's code on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -1,0 +1,105 @@
+"""Models in plain Python: a function, or a subclass of Model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Set
+from typing import Any
+
+import numpy as np
+
+from common.errors import ConfigError, InvalidRequest
+from common.tensor import Array, numpy_dtype
+from inference_worker.backends.base import Backend, Context, ModelRequest, name_outputs
+from inference_worker.code import load_object
+from inference_worker.model import Model
+from inference_worker.spec import ModelSpec
+
+#: What clients call a bare value for a model that declares no inputs.
+BARE = "input"
+
+
+class PythonBackend(Backend):
+    """Runs what `code` names; a function gets inputs as arguments, a Model as a map."""
+
+    def load(self, context: Context) -> None:
+        spec = context.spec
+        self._spec = spec
+        self._dtypes = {one.name: numpy_dtype(one.dtype) for one in spec.outputs}
+        self._model = _model(load_object(spec.options["code"], spec.folder), spec)
+        self._model.load(context)
+
+    def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        outputs = name_outputs(self._spec, self._model.infer(batch))
+        return {name: to_array(value, self._dtypes.get(name)) for name, value in outputs.items()}
+
+    def preprocess(self, request: ModelRequest) -> Mapping[str, Array | list[Array]]:
+        return self._model.preprocess(request)
+
+    def postprocess(self, outputs: Mapping[str, Array], request: ModelRequest) -> Mapping[str, Array]:
+        return self._model.postprocess(outputs, request)
+
+    def close(self) -> None:
+        self._model.close()
+
+
+class FunctionModel(Model):
+    """A function as a Model: its parameters are the inputs, those with a default may be left out.
+
+    Where it has just one, a bare value is for that one.
+    """
+
+    def __init__(self, function: Callable[..., Any], spec: ModelSpec) -> None:
+        self._function = function
+        self._spec = spec
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        self._known = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+        self._required = {one.name for one in parameters if one.name in self._known and one.default is one.empty}
+        self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+
+    def load(self, context: Context) -> None:
+        declared = {one.name for one in self._spec.inputs}
+        if declared and not self._takes(declared):
+            raise ConfigError(
+                f"the function '{self._function.__name__}' takes {self._signature}; "
+                f"the declared inputs are {', '.join(sorted(declared))}"
+            )
+
+    def infer(self, batch: Mapping[str, Array]) -> Any:
+        if self._takes(batch.keys()):
+            return self._function(**batch)
+        if len(self._known) == 1 and batch.keys() == {BARE}:
+            return self._function(**dict.fromkeys(self._known, batch[BARE]))
+        raise InvalidRequest(f"model '{self._spec.name}' takes the inputs {self._signature}; got {', '.join(batch)}")
+
+    def _takes(self, names: Set[str]) -> bool:
+        return self._required <= names and (self._takes_any or names <= self._known)
+
+
+def to_array(value: Any, dtype: np.dtype[Any] | None) -> Array:
+    """What a model returned for one output, as an array: of the declared dtype, else as a client would send it.
+
+    Strings stay objects, and Python floats become float32, as models have them. Raises ValueError for
+    rows that differ in size.
+    """
+    if isinstance(value, np.ndarray):
+        return value if dtype is None else value.astype(dtype, copy=False)
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        # Made again from the objects: numpy's own strings lose trailing zero bytes.
+        return np.array(value, dtype=object)
+    if dtype is None and array.dtype == np.float64:
+        return array.astype(np.float32)
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _model(code: Any, spec: ModelSpec) -> Model:
+    """What `code` is, as a Model of its own. Raises ConfigError for anything but a function or a Model class."""
+    if isinstance(code, type) and issubclass(code, Model):
+        if inspect.isabstract(code):
+            raise ConfigError(f"the class {code.__name__} is abstract: it does not define infer")
+        return code()
+    if isinstance(code, type) or not callable(code):
+        raise ConfigError(f"'{spec.options['code']}' must be a function or a subclass of inference_worker.Model")
+    return FunctionModel(code, spec)

@@ -1,0 +1,47 @@
+"""A supervisor's events as lines on standard error."""
+
+from __future__ import annotations
+
+import click
+
+from inference_worker import events
+
+
+class EventLines:
+    """Called with each event. Says what happened and, where something is wrong, what happens next."""
+
+    def __init__(self) -> None:
+        #: What workers said they ended of.
+        self.errors: set[str] = set()
+
+    def __call__(self, event: events.Event) -> None:
+        match event:
+            case events.Started(worker, pool, device, pid):
+                _say(f"worker {worker} starts for pool '{pool}' on {device} (process {pid})")
+            case events.Loading(worker, model, done, of):
+                _say(f"worker {worker} loads {model} ({done + 1} of {of})")
+            case events.Ready(worker, pool, models, import_s, load_s, warm_s):
+                times = f"imports {import_s:.1f} s, weights {load_s:.1f} s, warm-up {warm_s:.1f} s"
+                _say(f"worker {worker} serves {', '.join(models)} in pool '{pool}' ({times})", "green")
+            case events.Exited(worker, _, code, error, restart_s, looping):
+                self.errors.add(error)
+                _say(_ended(worker, code, error, restart_s, looping), None if code == 0 else "red")
+            case events.Draining(children, within_s):
+                _say(f"draining {children} workers, within {within_s:.0f} s; once more ends them at once")
+            case events.BrokerLost(pool, error):
+                _say(f"pool '{pool}' has no broker, tried again each second: {error}", "red")
+            case events.BrokerBack(pool, away_s):
+                _say(f"pool '{pool}' has its broker back after {away_s:.1f} s", "green")
+            case events.Warned(text):
+                _say(f"warning: {text}", "yellow")
+
+
+def _ended(worker: int, code: int, error: str, restart_s: float | None, looping: bool) -> str:
+    how = f"ended by signal {-code}" if code < 0 else f"ended with {code}"
+    next_step = "" if restart_s is None else f"; next start in {restart_s:.1f} s"
+    loop = " (crash looping: look at its log)" if looping else ""
+    return f"worker {worker} {how}{': ' + error if error else ''}{next_step}{loop}"
+
+
+def _say(text: str, colour: str | None = None) -> None:
+    click.secho(text, fg=colour, err=True)

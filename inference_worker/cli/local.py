@@ -1,0 +1,91 @@
+"""Where an `up` that runs on this machine tells this user's other commands its broker's URL: one small file each."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+
+def local_broker() -> str | None:
+    """The URL announced by the `up` that was started last of those that run, or None."""
+    found = max((one for path in _files() if (one := _read(path)) is not None), default=None)
+    return found[1] if found else None
+
+
+@contextmanager
+def announced(url: str) -> Iterator[None]:
+    """Announce `url` until the block ends. Where that is not possible it says so: --broker does instead."""
+    path = _folder() / str(os.getpid())
+    try:
+        _write(path, url)
+    except OSError as error:
+        click.secho(
+            f"warning: other commands must name this broker, it cannot be announced: {error}", fg="yellow", err=True
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        with suppress(OSError):
+            path.parent.rmdir()
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"inference-worker-{os.getuid()}"
+
+
+def _files() -> list[Path]:
+    """The files of processes that run."""
+    folder = _folder()
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name.isdigit() and _alive(int(path.name))]
+
+
+def _read(path: Path) -> tuple[int, str] | None:
+    """(when it was written, the URL); None for a file that another user could have written."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+            facts = os.fstat(file.fileno())
+            return (facts.st_mtime_ns, file.read()) if _is_ours(facts) else None
+    except OSError:
+        return None
+
+
+def _write(path: Path, url: str) -> None:
+    """Raises OSError. In a folder that others may enter they could plant the file before us, and read the password."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not _is_ours(path.parent.lstat()):
+        raise PermissionError(f"{path.parent} is open to other users")
+    _sweep(path.parent)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(url)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left, one with our own id among them."""
+    for path in folder.iterdir():
+        if path.name == str(os.getpid()) or (path.name.isdigit() and not _alive(int(path.name))):
+            path.unlink(missing_ok=True)
+
+
+def _is_ours(facts: os.stat_result) -> bool:
+    return facts.st_uid == os.getuid() and not facts.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,40 @@
+"""inference-worker routes explain MODEL"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from gateway.routefile import load_routes
+from inference_worker.cli.options import json_option
+
+
+@click.group("routes")
+def command() -> None:
+    """Routing rules: which pool takes a model, version and tenant."""
+
+
+@command.command("explain")
+@click.argument("model")
+@click.option("--version", help="The version that is asked for.")
+@click.option("--tenant", help="Whose request it is.")
+@click.option(
+    "--routes",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("routes.toml"),
+    show_default=True,
+)
+@json_option
+def explain(model: str, version: str | None, tenant: str | None, path: Path, as_json: bool) -> None:
+    """Say which rule takes a request for MODEL, and why those before it do not.
+
+    \b
+    Example:
+      inference-worker routes explain gpt-large --version 4 --routes routes.toml
+    """
+    found = load_routes(path).explain(model, version, tenant)
+    click.echo(json.dumps(asdict(found)) if as_json else str(found))

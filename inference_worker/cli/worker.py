@@ -1,0 +1,29 @@
+"""inference-worker worker --pool POOL PATH..."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from common.keys import DEFAULT_POOL
+from inference_worker.cli.fleet import FleetOptions, plans, supervise
+from inference_worker.cli.options import broker_option, fleet_options
+
+
+@click.command("worker")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True), metavar="PATH...")
+@click.option("--pool", default=DEFAULT_POOL, show_default=True, help="The pool whose requests to take.")
+@broker_option
+@fleet_options
+def command(paths: tuple[str, ...], pool: str, broker: str, **fleet: Any) -> None:
+    """Serve one pool's models from a broker that is there; run it on as many hosts as you like.
+
+    Of the models under each PATH those of the pool are loaded. SIGTERM and Ctrl-C drain.
+
+    \b
+    Example:
+      inference-worker worker --broker redis://broker:6379 --pool gpu-pool-a --device cuda /models
+    """
+    options = FleetOptions(**fleet)
+    supervise(broker, plans({pool: paths}, options), options)

@@ -1,0 +1,78 @@
+"""The bounded queue between intake and runner: items wait here, not closed batches. Thread-safe."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from threading import Condition
+
+from inference_worker.batcher import Batcher
+from inference_worker.item import Batch, Item, Part
+
+
+class Holding:
+    """A batcher shared by the intake, which adds, and the runner, which takes when its device is free."""
+
+    def __init__(self, rows: int) -> None:
+        self._capacity = rows
+        self._batcher = Batcher()
+        self._changed = Condition()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def add(self, parts: Iterable[Part]) -> bool:
+        """False, and nothing is held, once it is closed."""
+        with self._changed:
+            if self._closed:
+                return False
+            for part in parts:
+                self._batcher.add(part)
+            self._changed.notify_all()
+            return True
+
+    @property
+    def room(self) -> int:
+        """Rows that may still be held; 0 once closed."""
+        return 0 if self._closed else max(0, self._capacity - self._batcher.rows)
+
+    @property
+    def empty(self) -> bool:
+        return self._batcher.rows == 0
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self.room > 0, timeout_s)
+
+    def next_batch(self, unwanted: Callable[[Part], bool]) -> tuple[Batch | None, list[Part]]:
+        """The batch to run now, if there is one; and what was held and is `unwanted` at this moment."""
+        with self._changed:
+            dropped = self._batcher.drop(unwanted)
+            batch = self._batcher.next(time.monotonic())
+            if batch is not None or dropped:
+                self._changed.notify_all()
+            return batch, dropped
+
+    def wait_for_batch(self) -> None:
+        """Until there is one to run, or it is closed."""
+        with self._changed:
+            while not self._closed:
+                wait_s = self._batcher.wait_s(time.monotonic())
+                if wait_s is not None and wait_s <= 0:
+                    return
+                self._changed.wait(wait_s)
+
+    def close(self) -> list[Item]:
+        """Take nothing more; the items of which nothing has run, no longer held. What has begun runs to its end."""
+        with self._changed:
+            self._closed = True
+            rows = Counter[Item]()
+            for part in self._batcher:
+                rows[part.item] += part.rows
+            whole = {item for item, held in rows.items() if held == item.model_request.rows}
+            self._batcher.drop(lambda part: part.item in whole)
+            self._changed.notify_all()
+            return list(whole)

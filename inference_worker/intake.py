@@ -1,0 +1,211 @@
+"""The worker's way in: take entries as there is room, admit them, and hold their parts for the runner."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from threading import Condition, Lock
+from typing import TYPE_CHECKING
+
+from common.backoff import Backoff
+from common.broker import Broker, read_entries
+from common.errors import BrokerUnavailable
+from common.scripts import MAX_BATCH, Entry, Taken
+from inference_worker.admission import Admission
+from inference_worker.clock import RedisClock
+from inference_worker.holding import Holding
+from inference_worker.item import Part
+from inference_worker.marks import Marks
+from inference_worker.outbox import Held, Outbox
+from inference_worker.outcome import Refusal
+from inference_worker.shares import Shares
+
+if TYPE_CHECKING:
+    import redis
+
+log = logging.getLogger(__name__)
+
+#: Under light load entries come by the blocking read alone; `take` still looks so often for lapsed leases and marks.
+LOOK_EVERY_S = 0.5
+#: A slow preprocess must not keep the device waiting for the rest of what was taken.
+HAND_OVER_AFTER_S = 0.002
+#: Up to so many entries at once are light load.
+FEW = 8
+
+
+class Intake:
+    """One step at a time, in the runner's thread while that has nothing to run, else in a thread of its own.
+
+    Under light load a request then passes from Redis to the model and back without a change of
+    threads, each of which costs as much as a round trip; under load the two overlap. `blocking` is
+    used by nobody else.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        blocking: redis.Redis,
+        consumer: str,
+        admission: Admission,
+        holding: Holding,
+        outbox: Outbox,
+        marks: Marks,
+        clock: RedisClock,
+        held: Held,
+    ) -> None:
+        self._broker = broker
+        self._blocking = blocking
+        self._consumer = consumer
+        self._admission = admission
+        self._holding = holding
+        self._outbox = outbox
+        self._marks = marks
+        self._clock = clock
+        self._held = held
+        self._shares = Shares()
+        self._backoff = Backoff()
+        self._taken: deque[Entry] = deque()  # not decoded yet
+        self._looked_s = float("-inf")
+        self._backlog = True
+        self._lapsed = False
+        self._turn = Lock()  # held by whoever takes
+        self._called = Condition()
+        self._wanted = self._ended = False
+        #: The last step found more than a few entries: the next one is worth a thread beside the runner.
+        self.busy = False
+
+    def run(self) -> None:
+        """The thread: steps from `call` to `rest`, until `end`."""
+        while self._wait_for_call():
+            with self._turn:
+                while self._wanted and not self._holding.closed:
+                    self._holding.wait_for_room(LOOK_EVERY_S)
+                    self._step()
+
+    def call(self) -> None:
+        """The runner runs: take beside it."""
+        if not self._wanted:
+            with self._called:
+                self._wanted = True
+                self._called.notify()
+
+    def rest(self) -> None:
+        """The runner waits: it may take by itself."""
+        self._wanted = False
+
+    def lead(self) -> bool:
+        """One step in the caller's thread, waiting up to a second; False, at once, where the thread is at it."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._step()
+        finally:
+            self._turn.release()
+        return True
+
+    def end(self) -> None:
+        """Let the thread end. What was taken and not decoded can then be given back by `give_back_rest`."""
+        with self._called:
+            self._ended = True
+            self._called.notify()
+
+    def give_back_rest(self) -> None:
+        give_back(self._broker, self._consumer, self._held, self._taken)
+        self._taken.clear()
+
+    def _wait_for_call(self) -> bool:
+        with self._called:
+            self._called.wait_for(lambda: self._wanted or self._ended)
+            return not self._ended
+
+    def _step(self) -> None:
+        try:
+            if not self._taken:
+                entries = self._entries(min(MAX_BATCH, self._holding.room))
+                self._held.update((entry.stream, entry.id) for entry in entries)
+                self._taken.extend(entries)
+                self.busy = len(entries) > FEW
+            self._admit()
+            self._backoff.reset()
+        except BrokerUnavailable as error:
+            self._recover(error)
+
+    def _entries(self, room: int) -> list[Entry]:
+        """Up to about `room` entries: of dead workers, by `take` while there is a backlog, else by waiting for the next."""
+        if self._lapsed and room and (entries := self._reclaim(room)):
+            return entries
+        if self._backlog or time.monotonic() - self._looked_s >= LOOK_EVERY_S:
+            taken = self._look(room)
+            if not taken.live:
+                time.sleep(0.05)  # Our lease has run out or is not there yet: the supervisor renews it.
+                return []
+            if taken.entries or room == 0:
+                return taken.entries
+        return self._wait(room) if room else []
+
+    def _reclaim(self, room: int) -> list[Entry]:
+        self._lapsed = False
+        _, entries = self._broker.reclaim(self._consumer, room)
+        if entries:
+            log.warning("took over %d entries of workers that are gone", len(entries))
+            self._lapsed = True
+        return entries
+
+    def _look(self, room: int) -> Taken:
+        taken = self._broker.take(self._consumer, self._shares.split(room))
+        self._looked_s = time.monotonic()
+        self._clock.set(taken.now_ms)
+        self._marks.set_cancelled(taken.cancelled)
+        self._backlog = not taken.live or len(taken.entries) >= room
+        self._lapsed = self._lapsed or taken.lapsed
+        return taken
+
+    def _wait(self, room: int) -> list[Entry]:
+        # Each of the three streams may give so many.
+        count = max(1, room // 3)
+        entries = read_entries(self._blocking, self._broker.keys, self._consumer, count)
+        self._backlog = len(entries) >= count
+        return entries
+
+    def _admit(self) -> None:
+        """Hold what can run and refuse the rest; what there is no room or time for stays for the next step."""
+        taken_s = time.monotonic()
+        room = self._holding.room
+        parts: list[Part] = []
+        rows = 0
+        while self._taken and rows < room and time.monotonic() - taken_s < HAND_OVER_AFTER_S:
+            # Only then no longer among the taken: Redis may go away while a large payload is fetched.
+            admitted = self._admission.admit(self._taken[0], taken_s, self._clock.now_ms())
+            self._taken.popleft()
+            if isinstance(admitted, Refusal):
+                self._outbox.refuse(admitted)
+            else:
+                parts += admitted
+                rows += admitted[0].item.model_request.rows
+        if parts and not self._holding.add(parts):
+            # They came in while the worker began to drain.
+            give_back(self._broker, self._consumer, self._held, (part.item.entry for part in parts))
+
+    def _recover(self, error: BrokerUnavailable) -> None:
+        """Wait, then hand back what Redis counts as ours but never reached us: the reply to a take was lost."""
+        pause = self._backoff.next()
+        log.warning("no entries for now, next try in %.1f s: %s", pause, error)
+        time.sleep(pause)
+        self._backlog = True
+        try:
+            strays = [one for one in self._broker.held(self._consumer) if one not in self._held]
+            if strays:
+                log.warning("handing back %d entries whose delivery was lost", len(strays))
+                self._broker.release(self._consumer, strays)
+        except BrokerUnavailable:
+            self._looked_s = float("-inf")
+
+
+def give_back(broker: Broker, consumer: str, held: Held, entries: Iterable[Entry]) -> None:
+    """Hand entries back unfinished; their delivery counts stay as they were."""
+    ours = sorted({(entry.stream, entry.id) for entry in entries})
+    for start in range(0, len(ours), MAX_BATCH):
+        broker.release(consumer, ours[start : start + MAX_BATCH])
+    held.difference_update(ours)

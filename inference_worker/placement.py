@@ -1,0 +1,143 @@
+"""Devices and cores to one placement for each child process. Pure: enumeration is devices.py, starting is child.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+from common.errors import ConfigError
+from common.names import shorten
+
+#: One CPU process for so many cores. A small batch gains little from more threads, while a second process
+#: has an interpreter lock of its own; below eight cores all threads go to one process, and weights load once.
+CORES_PER_PROCESS = 4
+#: Beside a CPU pool, the most cores that a GPU's process keeps: it decodes and tokenizes, the GPU does the rest.
+CORES_PER_GPU = 4
+
+_FORMS = "cpu, cuda, cuda:N or auto, separated by commas"
+#: Read by the numeric libraries when they load, so they must be set before the child starts.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one child runs.
+
+    `device` is its name outside (`cpu`, `cuda:1`); `visible` the value of CUDA_VISIBLE_DEVICES; `cores`
+    the ids that it is pinned to, empty where it is not pinned.
+    """
+
+    index: int
+    device: str
+    visible: str
+    threads: int
+    cores: tuple[int, ...]
+
+    @property
+    def inner_device(self) -> str:
+        """The device's name inside the child, which sees one GPU at most."""
+        return "cuda:0" if self.visible else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the flags ask for: GPU numbers, and whether a CPU pool is wanted, or only where cores are left."""
+
+    gpus: tuple[int, ...]
+    cpu: bool
+    cpu_if_left: bool
+
+
+def place(
+    device: str, procs: int | None, cores: Sequence[int], gpus: Sequence[str], pin: bool = True
+) -> list[Placement]:
+    """One placement for each process that `device` asks for: `cpu`, `cuda:N`, `cuda`, `auto`, or several with commas.
+
+    `procs` is the number of CPU processes (default: one for four cores), `cores` the ids this host lets us
+    use, `gpus` the CUDA_VISIBLE_DEVICES value of each GPU. `auto` is every GPU, and a CPU pool on what cores
+    are left. Threads never exceed the cores, but each process has one. Raises ConfigError.
+    """
+    wish = _parse(device, gpus)
+    for_gpus, for_cpu = _divide(wish, procs or 0, cores)
+    processes = _cpu_processes(device, procs, wish, for_cpu)
+    crowded = len(wish.gpus) + processes > len(cores)
+    shares: list[Sequence[int]]
+    if crowded:
+        shares = [(core,) for core in islice(cycle(cores), len(wish.gpus) + processes)]
+    else:
+        shares = _split(for_gpus, len(wish.gpus)) + _split(for_cpu, processes)
+    kinds = [(f"cuda:{number}", gpus[number]) for number in wish.gpus] + [("cpu", "")] * processes
+    # Processes that share cores are left to the scheduler: pinned, two busy ones could meet beside an idle core.
+    return [
+        Placement(index, name, visible, len(share), () if crowded or not pin else tuple(share))
+        for index, ((name, visible), share) in enumerate(zip(kinds, shares, strict=True))
+    ]
+
+
+def environment(placement: Placement) -> dict[str, str]:
+    """What the child's environment must say before it imports torch or numpy."""
+    threads = str(placement.threads)
+    return {
+        "CUDA_VISIBLE_DEVICES": placement.visible,
+        # The process's one thread pool is torch's: tokenizers would add one of its own for each batch.
+        "TOKENIZERS_PARALLELISM": "false",
+        **dict.fromkeys(_THREADS, threads),
+    }
+
+
+def _parse(device: str, gpus: Sequence[str]) -> _Wish:
+    numbers: set[int] = set()
+    names = [name.strip() for name in device.split(",")]
+    for name in names:
+        if name in ("cuda", "auto"):
+            numbers.update(range(len(gpus)))
+        elif found := re.fullmatch(r"cuda:([0-9]{1,4})", name):
+            numbers.add(int(found[1]))
+        elif name != "cpu":
+            raise ConfigError(f"device must be {_FORMS}; got {shorten(name)}")
+        _check_present(name, numbers, gpus)
+    # Without a GPU, auto is the CPU pool and nothing else.
+    cpu = "cpu" in names or ("auto" in names and not numbers)
+    return _Wish(tuple(sorted(numbers)), cpu, "auto" in names)
+
+
+def _check_present(name: str, numbers: set[int], gpus: Sequence[str]) -> None:
+    if name == "cuda" and not gpus:
+        raise ConfigError(f"device 'cuda' needs a GPU; {_found(gpus)}")
+    if missing := [number for number in numbers if number >= len(gpus)]:
+        raise ConfigError(f"device 'cuda:{missing[0]}' is not there; {_found(gpus)}")
+
+
+def _found(gpus: Sequence[str]) -> str:
+    if not gpus:
+        return "found none (nvidia-smi lists none that CUDA_VISIBLE_DEVICES lets us use)"
+    return f"found {len(gpus)}: " + ", ".join(f"cuda:{number} is {gpu}" for number, gpu in enumerate(gpus))
+
+
+def _divide(wish: _Wish, procs: int, cores: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """(cores of the GPUs' processes, cores of the CPU pool)"""
+    if not wish.gpus:
+        return (), cores
+    if not wish.cpu and not wish.cpu_if_left:
+        return cores, ()
+    # The CPU pool gets half of them at least, and a core for each of its processes; then each GPU's process one.
+    spare = len(cores) - max(procs, len(cores) // 2)
+    taken = len(wish.gpus) * max(1, min(CORES_PER_GPU, spare // len(wish.gpus)))
+    return cores[:taken], cores[taken:]
+
+
+def _cpu_processes(device: str, procs: int | None, wish: _Wish, cores: Sequence[int]) -> int:
+    if procs is not None and procs < 1:
+        raise ConfigError(f"procs must be 1 or more; got {procs}")
+    if not wish.cpu and not (wish.cpu_if_left and cores):
+        if procs is not None:
+            raise ConfigError(f"procs counts CPU processes, of which device '{device}' has none here; got {procs}")
+        return 0
+    return procs or max(1, len(cores) // CORES_PER_PROCESS)
+
+
+def _split(cores: Sequence[int], parts: int) -> list[Sequence[int]]:
+    """`cores` in `parts` runs of like length: neighbours share caches."""
+    return [cores[len(cores) * part // parts : len(cores) * (part + 1) // parts] for part in range(parts)]
