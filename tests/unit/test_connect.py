@@ -1,0 +1,253 @@
+"""Broker URLs: the five forms, what is wrong with the others, and no password in any message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+import redis
+import redis.asyncio
+
+from common.connect import (
+    BLOCK_MS,
+    SOCKET_TIMEOUT_S,
+    broker_errors,
+    check_url,
+    connect,
+    connect_async,
+    error_kind,
+    hide_password,
+)
+from common.embedded import free_port
+from common.errors import BrokerUnavailable, ConfigError, InternalError, Overloaded
+
+GOOD = [
+    "redis://localhost",
+    "redis://localhost:6380/3",
+    "redis://:secret@localhost:6380/0",
+    "redis://worker:secret@10.0.0.7",
+    "redis://[::1]:6379/0",
+    "redis://localhost?db=2",
+    "rediss://worker:secret@redis.example.com:6380",
+    "rediss://redis.example.com?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required",
+    "unix:///run/redis.sock",
+    "unix://:secret@/run/redis.sock?db=1",
+    "redis+sentinel://one,two:26380/mymaster",
+    "rediss+sentinel://:secret@one:26379,two:26379/mymaster?db=1",
+    "redis+cluster://one,two:7001",
+    "rediss+cluster://:secret@one:7000",
+]
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_every_form_is_understood(url):
+    assert check_url(url).scheme == url.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("", "it must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"),
+        ("localhost:6379", "it must start with redis://"),
+        ("http://localhost", "it must start with redis://"),
+        ("unix+sentinel:///run/redis.sock", "it must start with redis://"),
+        ("redis+other://localhost", "it must start with redis://"),
+        ("redis://", "a host is missing"),
+        ("redis://:6379", "a host is missing"),
+        ("redis+cluster://one,,two", "a host is missing"),
+        ("redis://localhost:port", "a port must be a number up to 65535"),
+        ("redis://localhost:65536", "a port must be a number up to 65535"),
+        ("redis://[::1", "Invalid IPv6 URL"),
+        ("redis://localhost/mydb", "behind the host only a database number may stand"),
+        (
+            "redis+cluster://one/1",
+            "behind the host only a database number may stand, such as /0, and none for a Cluster",
+        ),
+        ("redis+sentinel://one:26379", "the Sentinel form ends in the service's name, such as /mymaster"),
+        ("redis://localhost?db=-1", "db must be a number"),
+        ("redis://localhost?db=two", "db must be a number"),
+        ("redis://localhost?timeout=5", "behind the ? it may set db only"),
+        ("redis://localhost?ssl_ca_certs=/etc/ca.pem", "behind the ? it may set db only"),
+        ("unix://", "the socket's path is missing, such as unix:///run/redis.sock"),
+    ],
+)
+@pytest.mark.parametrize("connect_", [connect, connect_async])
+def test_a_malformed_url_is_refused_before_anything_connects(connect_, url, why):
+    with pytest.raises(ConfigError) as caught:
+        connect_(url)
+
+    assert caught.value.message.startswith(f"broker URL '{hide_password(url)}' is malformed: {why}")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://:secret@localhost", "redis://:***@localhost"),
+        ("redis://worker:secret@localhost", "redis://worker:***@localhost"),
+        ("redis://worker@localhost", "redis://worker@localhost"),
+        ("redis://:se@cret@localhost", "redis://:***@localhost"),
+        ("redis+sentinel://:secret@one:1,two:2/m", "redis+sentinel://:***@one:1,two:2/m"),
+        ("unix://:secret@/run/redis.sock", "unix://:***@/run/redis.sock"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("redis+cluster://one:7000,two:7001", "redis+cluster://one:7000,two:7001"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("redis://localhost?password=secret&db=1", "redis://localhost?password=***"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url, shown):
+    assert hide_password(url).startswith(shown)
+    assert "secret" not in hide_password(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret",
+        "redis://:secret/0",
+        "redis://:secret@",
+        "redis://:secret@host:port",
+        "redis://:se/cret@localhost",
+        "redis://:se#cret@localhost",
+        "redis://:se?cret@localhost",
+        "redis://user:secret@one,:99999",
+        "redis://localhost?password=secret",
+        "redis+sentinel://:secret@one",
+        "http://:secret@localhost",
+        "unix://:secret@",
+    ],
+)
+def test_no_refusal_shows_a_password(url):
+    with pytest.raises(ConfigError) as caught:
+        check_url(url)
+
+    assert "secret" not in str(caught.value)
+    assert "cret" not in str(caught.value).replace("secret", "")
+    assert caught.value.__suppress_context__
+
+
+def test_one_server_gets_its_settings_and_no_retries_of_the_driver():
+    client = connect("redis://worker:se%2Fcret@localhost:6380/3")
+
+    settings = client.get_connection_kwargs()
+    assert (settings["host"], settings["port"], settings["db"]) == ("localhost", 6380, 3)
+    assert (settings["username"], settings["password"]) == ("worker", "se/cret")
+    assert settings["retry"].get_retries() == 0
+    client.close()
+
+
+def test_a_blocking_read_ends_long_before_its_socket_times_out():
+    assert BLOCK_MS / 1000 * 2 <= SOCKET_TIMEOUT_S
+
+
+def test_a_sentinel_client_asks_all_hosts_and_connects_to_the_service():
+    client = connect("redis+sentinel://:secret@one,two:26380/mymaster?db=2")
+
+    pool = client.connection_pool
+    hosts = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    assert pool.service_name == "mymaster"
+    assert pool.connection_kwargs["db"] == 2
+    assert [(one["host"], one["port"], one["password"]) for one in hosts] == [
+        ("one", 26379, "secret"),
+        ("two", 26380, "secret"),
+    ]
+    client.close()
+
+
+def test_connecting_is_left_to_the_first_command():
+    nobody = f"redis://127.0.0.1:{free_port()}"
+
+    client = connect(nobody)
+
+    with pytest.raises(BrokerUnavailable, match=r"^Redis does not answer: "), broker_errors():
+        client.ping()
+    client.close()
+
+
+def test_a_cluster_that_is_not_there_is_unavailable_at_once():
+    with pytest.raises(BrokerUnavailable, match=r"^Redis does not answer: "):
+        connect(f"redis+cluster://127.0.0.1:{free_port()}")
+
+
+def test_the_asyncio_twin_connects_to_the_same_server(redis_url):
+    async def ping() -> bool:
+        client = connect_async(redis_url)
+        async with client:
+            return bool(await client.ping())
+
+    assert asyncio.run(ping())
+
+
+# -- the driver's errors as ours --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.exceptions.ConnectionError("reset"),
+        redis.exceptions.TimeoutError("timed out"),
+        redis.exceptions.BusyLoadingError("loading"),
+        redis.exceptions.ReadOnlyError("replica"),
+        redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        redis.exceptions.ClusterDownError("down"),
+        redis.exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots"),
+        redis.exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        # How Redis 6.2 tells of an error inside a script.
+        redis.exceptions.ResponseError("Error running script (call to f_0a): @user_script:9: -OOM command not allowed"),
+        redis.exceptions.ResponseError(
+            "Error running script (call to f_0a): @user_script:9: -READONLY You can't write"
+        ),
+        ConnectionResetError("reset"),
+    ],
+    ids=str,
+)
+def test_what_may_pass_is_unavailable(error):
+    with pytest.raises(BrokerUnavailable) as caught, broker_errors():
+        raise error
+
+    assert caught.value.__cause__ is error
+
+
+def test_a_wrong_password_is_a_matter_of_configuration():
+    with pytest.raises(ConfigError, match=r"^Redis refuses the user or password of the broker URL: "), broker_errors():
+        raise redis.exceptions.AuthenticationError("invalid username-password pair")
+
+
+def test_a_refused_command_is_our_bug_or_a_missing_permission():
+    with pytest.raises(InternalError, match=r"a bug, or the user lacks a permission\.$"), broker_errors():
+        raise redis.exceptions.ResponseError("WRONGTYPE Operation against a key")
+
+
+@pytest.mark.parametrize("error", [Overloaded("full", 5), KeyError("ours")])
+def test_errors_that_are_not_the_drivers_pass_unchanged(error):
+    with pytest.raises(type(error)) as caught, broker_errors():
+        raise error
+
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("NOGROUP No such key 'iw:{p}:high' or consumer group 'workers'", "NOGROUP"),
+        ("Error running script (call to f_0a): @user_script:23: NOGROUP No such key", "NOGROUP"),
+        ("Error running script (call to f_0a): @user_script:23: @user_script: 23: -OOM command not allowed", "OOM"),
+        ("BUSYGROUP Consumer Group name already exists", "BUSYGROUP"),
+        ("unknown command 'NOGROUP-like'", ""),
+    ],
+)
+def test_the_kind_of_an_error_is_redis_own_word(text, kind):
+    assert error_kind(redis.exceptions.ResponseError(text)) == kind
+
+
+def test_an_unknown_script_and_a_broken_connection_have_their_kinds():
+    assert error_kind(redis.exceptions.NoScriptError("No matching script.")) == "NOSCRIPT"
+    assert error_kind(redis.exceptions.ConnectionError("reset")) == ""
+
+
+def test_nothing_is_logged_about_a_url(caplog):
+    with caplog.at_level(logging.DEBUG):
+        connect("redis://:secret@localhost").close()
+
+    assert "secret" not in caplog.text

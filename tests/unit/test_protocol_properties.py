@@ -1,0 +1,222 @@
+"""What holds for every request and reply, and for any bytes at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from common.errors import InvalidRequest, ModelError, Overloaded, PayloadTooLarge
+from common.protocol import (
+    MAX_TIMEOUT_MS,
+    Reply,
+    Request,
+    Timings,
+    decode_reply,
+    decode_request,
+    encode_reply,
+    encode_request,
+)
+from common.tensor import DTYPES, Array, Tensor, from_numpy, numpy_dtype, to_bf16
+
+SHAPES = arrays.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True)
+IDS = st.from_regex(r"[A-Za-z0-9._:=+~-]{1,128}", fullmatch=True)
+TEXT = st.text(st.characters(exclude_categories=("Cs",)))
+STRINGS = st.one_of(TEXT, st.binary())
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def shallow(value: object, depth: int = 0) -> bool:
+    """Within the limit on nesting: 8 levels, the parameters' own map being the first."""
+    if isinstance(value, dict):
+        return depth < 7 and all(shallow(one, depth + 1) for one in value.values())
+    if isinstance(value, list):
+        return depth < 7 and all(shallow(one, depth + 1) for one in value)
+    return True
+
+
+@st.composite
+def string_tensors(draw: st.DrawFn) -> Tensor:
+    shape = draw(arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+    count = int(np.prod(shape))
+    return Tensor("BYTES", shape, draw(st.lists(STRINGS, min_size=count, max_size=count)))
+
+
+def numeric_arrays(dtype: str) -> st.SearchStrategy[Array]:
+    return arrays.arrays(numpy_dtype(dtype), SHAPES)
+
+
+NUMERIC = [dtype for dtype in DTYPES if dtype not in ("BF16", "BYTES")]
+TENSORS = st.one_of(
+    string_tensors(),
+    numeric_arrays("BF16").map(to_bf16),
+    st.sampled_from(NUMERIC).flatmap(numeric_arrays).map(from_numpy),
+)
+REQUESTS = st.builds(
+    Request,
+    id=IDS,
+    model=NAMES,
+    inputs=st.dictionaries(NAMES, TENSORS, min_size=1, max_size=4),
+    version=st.none() | NAMES,
+    tenant=st.none() | NAMES,
+    parameters=st.dictionaries(NAMES, JSON, max_size=4).filter(shallow),
+    outputs=st.none() | st.lists(NAMES, min_size=1, max_size=4).map(tuple),
+    timeout_ms=st.none() | st.integers(1, MAX_TIMEOUT_MS),
+    reply_to=st.none() | TEXT,
+    trace=st.none() | st.dictionaries(st.sampled_from(["traceparent", "tracestate"]), TEXT),
+)
+COUNTS = st.integers(0, 2**63)
+REPLIES = st.builds(
+    Reply,
+    id=IDS,
+    model=NAMES,
+    version=st.none() | NAMES,
+    outputs=st.dictionaries(NAMES, TENSORS, max_size=4),
+    error=st.none(),
+    timings=st.builds(Timings, COUNTS, COUNTS, COUNTS, COUNTS),
+)
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != "BYTES"])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_an_array_of_any_dtype_and_shape_comes_back_equal_bit_for_bit(dtype, data):
+    array = data.draw(numeric_arrays(dtype))
+    tensor = to_bf16(array) if dtype == "BF16" else from_numpy(array)
+
+    received = decode_request(encode_request(Request("id", "model", {"x": tensor}))).inputs["x"]
+
+    assert received.dtype == dtype
+    assert received.numpy().shape == array.shape
+    assert received.numpy().dtype == array.dtype
+    assert received.numpy().tobytes() == tensor.numpy().tobytes()
+
+
+@given(tensor=string_tensors())
+def test_strings_and_bytes_of_any_shape_come_back_equal(tensor):
+    received = decode_request(encode_request(Request("id", "model", {"x": tensor}))).inputs["x"]
+
+    assert received == tensor
+    assert received.numpy().shape == tensor.shape
+    assert received.numpy().reshape(-1).tolist() == tensor.data
+
+
+@given(request_=REQUESTS)
+def test_every_request_comes_back_equal(request_):
+    assert decode_request(encode_request(request_)) == request_
+
+
+@given(reply=REPLIES)
+def test_every_reply_comes_back_equal(reply):
+    assert decode_reply(encode_reply(reply)) == reply
+
+
+# -- any bytes at all -------------------------------------------------------------------------------------------------
+
+SAMPLE_REQUEST = encode_request(
+    Request(
+        "6f1c",
+        "minilm",
+        {
+            "text": Tensor("BYTES", (2, 1), ["grüße", b"\xff"]),
+            "x": Tensor("FP32", (2, 3), bytes(24)),
+            "b": Tensor("BF16", (0,), b""),
+        },
+        "2",
+        "acme",
+        {"top_k": 5, "stop": ["a", None], "options": {"lower": True, "temperature": 0.5}},
+        ("vector",),
+        1500,
+        "iw:{gpu}:inbox:client",
+        {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+    )
+)
+SAMPLE_REPLIES = [
+    encode_reply(Reply("6f1c", "minilm", "2", {"v": Tensor("FP16", (2,), bytes(4))}, None, Timings(1, 2, 3, 4))),
+    encode_reply(Reply("6f1c", "minilm", None, {}, Overloaded("full", 250), Timings())),
+    encode_reply(Reply("6f1c", "minilm", None, {}, ModelError("it broke"), Timings())),
+]
+
+
+@st.composite
+def mutated(draw: st.DrawFn, sample: bytes) -> bytes:
+    """`sample` with some bytes changed, inserted or removed, a part repeated, or its end cut off."""
+    data = bytearray(sample)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        until = at + draw(st.integers(1, 4))
+        kind = draw(st.sampled_from(["change", "insert", "remove", "repeat", "cut"]))
+        if kind == "change":
+            data[at:until] = draw(st.binary(min_size=until - at, max_size=until - at))
+        elif kind == "insert":
+            data[at:at] = draw(st.binary(min_size=1, max_size=4))
+        elif kind == "remove":
+            del data[at:until]
+        elif kind == "repeat":
+            data[at:at] = data[at : at + 16]
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+def only_typed_errors(decode: Callable[[bytes], object], data: bytes) -> None:
+    """Decodes, with every array looked at, or raises one of the two errors that the protocol names."""
+    try:
+        decoded = decode(data)
+    except (InvalidRequest, PayloadTooLarge):
+        return
+    tensors = decoded.inputs if isinstance(decoded, Request) else decoded.outputs
+    for tensor in tensors.values():
+        assert tensor.numpy().shape == tensor.shape
+    hash((decoded.id, decoded.model, decoded.version))
+
+
+@settings(max_examples=800)
+@given(data=mutated(SAMPLE_REQUEST))
+def test_a_mutated_request_is_decoded_or_refused_with_a_typed_error(data):
+    only_typed_errors(decode_request, data)
+
+
+@pytest.mark.parametrize("sample", SAMPLE_REPLIES, ids=["answer", "overloaded", "error"])
+@settings(max_examples=300)
+@given(data=st.data())
+def test_a_mutated_reply_is_decoded_or_refused_with_a_typed_error(sample, data):
+    only_typed_errors(decode_reply, data.draw(mutated(sample)))
+
+
+@settings(max_examples=300)
+@given(data=st.binary(max_size=200))
+@example(b"")
+@example(b"\xc1")
+@example(b"\xdf\xff\xff\xff\xff")
+def test_random_bytes_are_refused_with_a_typed_error(data):
+    only_typed_errors(decode_request, data)
+    only_typed_errors(decode_reply, data)
+
+
+@pytest.mark.parametrize("sample", [SAMPLE_REQUEST, *SAMPLE_REPLIES], ids=["request", "answer", "overloaded", "error"])
+def test_a_message_cut_off_anywhere_is_refused(sample):
+    decode = decode_request if sample is SAMPLE_REQUEST else decode_reply
+
+    for length in range(len(sample)):
+        with pytest.raises(InvalidRequest, match=r"is truncated|must be a msgpack map"):
+            decode(sample[:length])
+
+
+def test_every_single_byte_of_a_request_may_be_anything():
+    for at in range(0, len(SAMPLE_REQUEST), 3):
+        for value in (0x00, 0x7F, 0x81, 0x91, 0xA1, 0xC1, 0xC7, 0xD4, 0xDD, 0xDF, 0xE0, 0xFF):
+            only_typed_errors(decode_request, SAMPLE_REQUEST[:at] + bytes([value]) + SAMPLE_REQUEST[at + 1 :])
