@@ -26,7 +26,7 @@ class LeanRedis(redis.Redis):
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
         if options:
-            return super().execute_command(*command, **options)
+            return super().execute_command(*command, **options)  # type: ignore[no-untyped-call]
         connection = self._kept.pop() if self._kept else self.connection_pool.get_connection()
         try:
             connection.send_packed_command(_pack(connection, command))
@@ -54,7 +54,7 @@ def _pack(connection: Any, command: Sequence[Any]) -> Any:
     # redis-py writes some names as two words, which its own packer takes apart; ours are one word each.
     if " " in command[0]:
         return connection.pack_command(*command)
-    return (pack_command(command),)
+    return (pack_command(tuple(command)),)
 
 
 def _response(connection: Any) -> Any:

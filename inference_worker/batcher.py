@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 
-from inference_worker.item import Batch, Part, Signature
+from inference_worker.item import Batch, Part, Signature, batch_of
 from inference_worker.spec import BatchLimits
 
 
@@ -33,7 +33,7 @@ class Batcher:
         group = min(due, key=_first_order)
         leader = min(range(len(group)), key=lambda index: group[index].order)
         start, stop = _companions(group, leader)
-        batch = Batch(tuple(group[start:stop]))
+        batch = batch_of(group[start:stop])
         del group[start:stop]
         self._removed(batch.parts)
         return batch

@@ -133,7 +133,7 @@ class Intake:
             self._recover(error)
 
     def _entries(self, room: int) -> list[Entry]:
-        """Up to about `room` entries: of dead workers, by `take` while there is a backlog, else by waiting for the next."""
+        """Up to about `room` entries: those of dead workers, or by `take` while there is a backlog, or the next to come."""
         if self._lapsed and room and (entries := self._reclaim(room)):
             return entries
         if self._backlog or time.monotonic() - self._looked_s >= LOOK_EVERY_S:
@@ -171,13 +171,13 @@ class Intake:
 
     def _admit(self) -> None:
         """Hold what can run and refuse the rest; what there is no room or time for stays for the next step."""
-        taken_s = time.monotonic()
+        taken_s, now_ms = time.monotonic(), self._clock.now_ms()
         room = self._holding.room
         parts: list[Part] = []
         rows = 0
         while self._taken and rows < room and time.monotonic() - taken_s < HAND_OVER_AFTER_S:
             # Only then no longer among the taken: Redis may go away while a large payload is fetched.
-            admitted = self._admission.admit(self._taken[0], taken_s, self._clock.now_ms())
+            admitted = self._admission.admit(self._taken[0], taken_s, now_ms)
             self._taken.popleft()
             if isinstance(admitted, Refusal):
                 self._outbox.refuse(admitted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.protocol import Request
@@ -36,7 +36,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Rows `start` to `stop` of an item, ready for its model. Each array has those rows first.
+    """The `rows` rows of an item from `start` on, ready for its model. Each array has those rows first.
 
     `length` is the size of one row of the longest padded array, 0 where nothing is padded.
     `order`: parts of a lower order go first.
@@ -44,15 +44,11 @@ class Part:
 
     item: Item
     start: int
-    stop: int
+    rows: int
     arrays: Mapping[str, Array]
     signature: Signature
     length: int
     order: float
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
 
     @property
     def alone(self) -> bool:
@@ -65,11 +61,12 @@ class Batch:
     """Parts of one signature that run as one call of their model."""
 
     parts: tuple[Part, ...]
+    rows: int
 
     @property
     def loaded(self) -> Loaded:
         return self.parts[0].item.loaded
 
-    @property
-    def rows(self) -> int:
-        return sum(part.rows for part in self.parts)
+
+def batch_of(parts: Sequence[Part]) -> Batch:
+    return Batch(tuple(parts), sum(part.rows for part in parts))

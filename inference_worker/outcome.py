@@ -10,8 +10,8 @@ from typing import NamedTuple
 from common.errors import InferenceError, ModelError
 from common.scripts import Entry
 from common.tensor import Array
-from inference_worker.item import Part
 from inference_worker.backends.base import describe
+from inference_worker.item import Part
 from inference_worker.registry import Loaded
 
 

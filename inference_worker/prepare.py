@@ -73,7 +73,9 @@ def parts_of(item: Item, features: Features) -> Iterator[Part]:
     for start in range(0, item.model_request.rows, step):
         stop = min(start + step, item.model_request.rows)
         arrays = {name: _slice(rows, start, stop) for name, rows in features.items()}
-        yield Part(item, start, stop, arrays, _signature(item.loaded, arrays), _length(limits.pad, arrays), order)
+        yield Part(
+            item, start, stop - start, arrays, _signature(item.loaded, arrays), _length(limits.pad, arrays), order
+        )
 
 
 def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
@@ -120,7 +122,7 @@ def _signature(loaded: Loaded, arrays: Mapping[str, Array]) -> Signature:
     # The loaded model itself, by identity: after a reload old and new items do not mix.
     return (
         id(loaded),
-        *((name, array.dtype, array.ndim if name in pad else array.shape[1:]) for name, array in arrays.items()),
+        *((name, array.dtype.str, array.ndim if name in pad else array.shape[1:]) for name, array in arrays.items()),
     )
 
 

@@ -18,7 +18,6 @@ from inference_worker.outcome import Outcome, as_model_error, failed
 from inference_worker.registry import Loaded
 from inference_worker.split import halves
 
-
 #: A batch that takes longer is worth taking the next entries beside it.
 SLOW_S = 0.001
 

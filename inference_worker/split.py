@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference_worker.item import Batch
+from inference_worker.item import Batch, batch_of
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch] | None:
@@ -13,4 +13,4 @@ def halves(batch: Batch) -> tuple[Batch, Batch] | None:
     if len(batch.parts) == 1:
         return None
     middle = len(batch.parts) // 2
-    return Batch(batch.parts[:middle]), Batch(batch.parts[middle:])
+    return batch_of(batch.parts[:middle]), batch_of(batch.parts[middle:])

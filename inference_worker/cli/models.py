@@ -20,7 +20,7 @@ from inference_worker.sample import run_sample
 from inference_worker.spec import ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
-    from gateway.catalog import Declared
+    from gateway.catalog import Declared, ModelInfo
 
 
 @click.group("models")
@@ -92,38 +92,31 @@ def list_models(path: Path | None, as_json: bool, broker: str) -> None:
         return
     for row in rows:
         takes, gives = ", ".join(row["inputs"]) or "any inputs", ", ".join(row["outputs"]) or "any outputs"
-        click.echo(f"{row['name']}:{row['version']}  pool {row['pool']}  ({takes}) -> ({gives})")
+        aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""
+        click.echo(f"{row['name']}:{row['version']}{aliases}  pool {row['pool']}  ({takes}) -> ({gives})")
     if not rows:
         click.echo("no models", err=True)
 
 
 def declared(path: Path) -> list[dict[str, Any]]:
-    return [_row(spec.name, spec.version, spec.pool, spec.inputs, spec.outputs) for spec in discover(path)]
+    return [_row(spec, spec.pool) for spec in discover(path)]
 
 
 def served(broker: str) -> list[dict[str, Any]]:
     from gateway.admin import Admin
 
-    return [
-        _row(model.name, model.version, pool.name, model.inputs, model.outputs)
-        for pool in Admin(answering(broker)).snapshot().pools
-        for model in pool.models
-    ]
+    pools = Admin(answering(broker)).snapshot().pools
+    return [_row(model, pool.name) for pool in pools for model in pool.models]
 
 
-def _row(
-    name: str,
-    version: str,
-    pool: str,
-    inputs: Iterable[TensorSpec | Declared],
-    outputs: Iterable[TensorSpec | Declared],
-) -> dict[str, Any]:
+def _row(model: ModelSpec | ModelInfo, pool: str) -> dict[str, Any]:
     return {
-        "name": name,
-        "version": version,
+        "name": model.name,
+        "version": model.version,
+        "aliases": list(model.aliases),
         "pool": pool,
-        "inputs": [_form(one) for one in inputs],
-        "outputs": [_form(one) for one in outputs],
+        "inputs": [_form(one) for one in model.inputs],
+        "outputs": [_form(one) for one in model.outputs],
     }
 
 

@@ -10,10 +10,21 @@ from common.digest import PREFIX
 from common.errors import DeadlineExceeded, InferenceError, InternalError, ModelError, ModelNotFound, Overloaded
 from common.keys import PoolKeys
 from common.protocol import Request, decode_request, encode_request
-from common.scripts import MAX_BATCH, Admitted
+from common.scripts import Admitted
 from common.tensor import to_tensor
 from gateway.payload import INLINE_UP_TO, Parcel, parcel
-from gateway.pending import MAX_BATCH_BYTES, MOST_WITHDRAWALS, PROBE_S, Flight, Pending, Said, Submit, Ticket, Withdraw
+from gateway.pending import (
+    MAX_BATCH_BYTES,
+    MOST_WITHDRAWALS,
+    PROBE_S,
+    SUBMIT_BATCH,
+    Flight,
+    Pending,
+    Said,
+    Submit,
+    Ticket,
+    Withdraw,
+)
 from gateway.result import Answer, Result
 
 DIGEST = PREFIX + "0" * 40
@@ -95,10 +106,10 @@ def test_what_is_added_leaves_in_one_batch_in_order(books: Books) -> None:
 
 
 def test_a_batch_holds_no_more_than_a_call_may(books: Books) -> None:
-    for number in range(MAX_BATCH + 1):
+    for number in range(SUBMIT_BATCH + 1):
         books.add(str(number))
 
-    assert [len(books.submit().flights), len(books.submit().flights)] == [MAX_BATCH, 1]
+    assert [len(books.submit().flights), len(books.submit().flights)] == [SUBMIT_BATCH, 1]
 
 
 def test_a_batch_of_large_requests_stops_at_its_bytes(books: Books) -> None:
@@ -127,7 +138,7 @@ def test_the_waiters_outlive_the_latest_deadline_of_their_batch(books: Books) ->
 
 
 def test_pools_take_turns(books: Books) -> None:
-    for number in range(2 * MAX_BATCH):
+    for number in range(2 * SUBMIT_BATCH):
         books.add(str(number), pool="busy")
     books.add("other", pool="quiet")
 
@@ -442,12 +453,12 @@ def test_a_probe_that_redis_has_forgotten_brings_all_of_its_pool_back(books: Boo
 
 
 def test_what_redis_forgot_on_a_reconnect_is_sent_once(books: Books) -> None:
-    for number in range(MAX_BATCH + 10):
+    for number in range(SUBMIT_BATCH + 10):
         books.add(str(number))
     books.send()
     books.send()
     books.pending.lost()
 
-    assert len(books.send().flights) == MAX_BATCH
+    assert len(books.send().flights) == SUBMIT_BATCH
     assert len(books.send().flights) == 10
     assert books.pending.next_send(0.0) is None
