@@ -31,6 +31,12 @@ class LeanRedis(redis.Redis):
         try:
             connection.send_packed_command(_pack(connection, command))
             response = connection.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            # Stopped between command and reply, as by Ctrl-C: the next command would read this one's reply.
+            connection.disconnect()
+            raise
         finally:
             self._kept.append(connection)
         callback = self.response_callbacks.get(command[0])
@@ -42,6 +48,9 @@ class LeanRedis(redis.Redis):
         try:
             connection.send_packed_command(connection.pack_commands(commands))
             responses = [_response(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()
+            raise
         finally:
             self._kept.append(connection)
         for response in responses:

@@ -19,7 +19,7 @@ def version_number(version: str) -> tuple[int, ...] | None:
     return tuple(parts)
 
 
-def newest_first(version: str) -> tuple[bool, tuple[int, ...], str]:
-    """A key for `max` and `sorted`: any number is newer than any name."""
+def version_order(version: str) -> tuple[bool, tuple[int, ...], str]:
+    """A key that sorts versions from old to new: any number is newer than any name."""
     number = version_number(version)
     return number is not None, number or (), version

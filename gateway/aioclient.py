@@ -143,7 +143,7 @@ class AsyncClient(BaseClient):
     ) -> AsyncHandle:
         deadline, timeout_s = self._deadline(timeout)
         to = self._composer.destination(model, version, tenant)
-        catalog = await self._courier.catalog(to.keys.pool, deadline, timeout_s)
+        catalog = await self._courier.catalog(model, to.keys.pool, deadline, timeout_s)
         parcel = self._composer.compose(to, catalog, inputs, parameters, outputs, stream_of(priority), timeout_s, cache)
         handle = AsyncHandle(
             self._courier, parcel.submission.request_id, parcel.pool, model, deadline, timeout_s, patient, finished

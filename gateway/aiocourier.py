@@ -59,11 +59,11 @@ class AsyncCourier:
 
     # What the client asks for
 
-    async def catalog(self, pool: str, deadline: float, timeout_s: float) -> Catalog:
-        """The pool's models, fetched where they are not fresh. Raises where time runs out before."""
+    async def catalog(self, model: str, pool: str, deadline: float, timeout_s: float) -> Catalog:
+        """The pool's models, fetched where they are not fresh. Where time runs out, the error names `model`."""
         self._check_place()
         fresh = self._exchange.catalogs.fresh(pool, self._clock())
-        return fresh if fresh is not None else await self._fetched_catalog(pool, deadline, timeout_s)
+        return fresh if fresh is not None else await self._fetched_catalog(model, pool, deadline, timeout_s)
 
     async def post(self, handle: AsyncHandle, parcel: Parcel) -> None:
         """Take a request on; it leaves with all others of this turn of the loop."""
@@ -212,12 +212,12 @@ class AsyncCourier:
 
     # Waiting for the books to change
 
-    async def _fetched_catalog(self, pool: str, deadline: float, timeout_s: float) -> Catalog:
+    async def _fetched_catalog(self, model: str, pool: str, deadline: float, timeout_s: float) -> Catalog:
         self._exchange.catalogs.ask(pool)
         while not self._exchange.closed:
             self._call_sender()
             if not await self._watch(deadline):
-                raise self._exchange.overdue("", pool, timeout_s)
+                raise self._exchange.overdue(model, pool, timeout_s)
             catalog = self._exchange.catalog(pool, self._clock())
             if catalog is not None:
                 return catalog

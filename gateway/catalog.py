@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InferenceError
-from common.versions import newest_first
+from common.versions import version_order
 from common.wire import unpack_map
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Catalog:
     """The models of one pool."""
 
     def __init__(self, models: Iterable[ModelInfo] = ()) -> None:
-        self.models = sorted(models, key=lambda info: (info.name, newest_first(info.version)))
+        self.models = sorted(models, key=lambda info: (info.name, version_order(info.version)))
         self._by_version = {(info.name, name): info for info in self.models for name in (*info.aliases, info.version)}
         # Newest last: it wins where workers of an old and a new release each name their own default.
         self._defaults = {info.name: info for info in self.models if info.default}

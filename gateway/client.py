@@ -149,7 +149,7 @@ class Client(BaseClient):
     ) -> Handle:
         deadline, timeout_s = self._deadline(timeout)
         to = self._composer.destination(model, version, tenant)
-        catalog = self._courier.catalog(to.keys.pool, deadline, timeout_s)
+        catalog = self._courier.catalog(model, to.keys.pool, deadline, timeout_s)
         parcel = self._composer.compose(to, catalog, inputs, parameters, outputs, stream_of(priority), timeout_s, cache)
         handle = Handle(
             self._courier, parcel.submission.request_id, parcel.pool, model, deadline, timeout_s, patient, finished

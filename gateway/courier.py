@@ -70,11 +70,11 @@ class Courier:
 
     # What the client asks for
 
-    def catalog(self, pool: str, deadline: float, timeout_s: float) -> Catalog:
-        """The pool's models, fetched where they are not fresh. Raises where time runs out before."""
+    def catalog(self, model: str, pool: str, deadline: float, timeout_s: float) -> Catalog:
+        """The pool's models, fetched where they are not fresh. Where time runs out, the error names `model`."""
         self._check_process()
         fresh = self._exchange.catalogs.fresh(pool, self._clock())
-        return fresh if fresh is not None else self._fetched_catalog(pool, deadline, timeout_s)
+        return fresh if fresh is not None else self._fetched_catalog(model, pool, deadline, timeout_s)
 
     def post(self, handle: Handle, parcel: Parcel, direct: bool) -> None:
         """Take a request on. A `direct` one is sent by its caller, which goes on to `send_here`."""
@@ -259,7 +259,7 @@ class Courier:
             if not self._watch(handle.deadline):
                 raise self._exchange.crowded(handle.timeout_s)
 
-    def _fetched_catalog(self, pool: str, deadline: float, timeout_s: float) -> Catalog:
+    def _fetched_catalog(self, model: str, pool: str, deadline: float, timeout_s: float) -> Catalog:
         with self._lock:
             self._exchange.catalogs.ask(pool)
         self.send_here(deadline)
@@ -269,7 +269,7 @@ class Courier:
                 if catalog is not None:
                     return catalog
                 if not self._watch(deadline):
-                    raise self._exchange.overdue("", pool, timeout_s)
+                    raise self._exchange.overdue(model, pool, timeout_s)
         raise Cancelled("the client was closed")
 
     def _watch(self, deadline: float) -> bool:

@@ -6,6 +6,7 @@ out what it returns.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from gateway.composer import Composer
 from gateway.payload import Parcel
 from gateway.pending import Outcome, Pending, Said, Submit, Ticket, Withdraw
 from gateway.result import Answer, read_reply
+
+log = logging.getLogger(__name__)
 
 #: A shorter wait for replies would cost more than the deadline that it watches is worth.
 SHORTEST_WAIT_S = 0.01
@@ -117,9 +120,14 @@ class Exchange:
             self._stumbled(error, now)
             self.interrupted(task)
             return []
+        if isinstance(task, Submit):
+            return self._pending.refused(task, as_ours(error))
         if isinstance(task, Fetch):
             self.catalogs.refused(task.pool, now)
-        return self._pending.refused(task, as_ours(error)) if isinstance(task, Submit) else []
+            log.warning("pool %s is used without its model list, so nothing is cached: %s", task.pool, error)
+        else:
+            log.warning("%d requests could not be withdrawn: %s", len(task.request_ids), error)
+        return []
 
     # The receiver
 

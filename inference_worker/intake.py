@@ -133,7 +133,7 @@ class Intake:
             self._recover(error)
 
     def _entries(self, room: int) -> list[Entry]:
-        """Up to about `room` entries: those of dead workers, or by `take` while there is a backlog, or the next to come."""
+        """About `room` entries at most: of dead workers, by `take` while there is a backlog, or the next to come."""
         if self._lapsed and room and (entries := self._reclaim(room)):
             return entries
         if self._backlog or time.monotonic() - self._looked_s >= LOOK_EVERY_S:

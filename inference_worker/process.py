@@ -11,6 +11,7 @@ Ctrl-C is for the supervisor, which drains.
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import logging
 import os
@@ -150,6 +151,9 @@ def _serve(config: Config, status: Status) -> None:
         config.reply_ttl_s,
     )
     control.rule(worker)
+    # What is loaded now lives for ever: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
     models = {name: base64.b64encode(data).decode() for name, data in metadata(registry).items()}
     status.send("ready", models=models, import_s=import_s, load_s=times.load_s, warm_s=times.warm_s)
     set_title(f"{config.pool} {config.device} {' '.join(sorted(models))}")

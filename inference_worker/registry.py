@@ -8,8 +8,9 @@ from threading import Lock
 
 from common.errors import ModelNotFound
 from common.names import shorten
+from common.versions import version_order
 from inference_worker.backends.base import Backend
-from inference_worker.spec import ModelSpec, check_apart, version_order
+from inference_worker.spec import ModelSpec, check_apart
 
 #: Names listed in an error; a registry may hold hundreds.
 MOST_LISTED = 10

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.versions import version_order
 from inference_worker.code import import_file
 from inference_worker.manifest import parse_declaration, parse_toml
 from inference_worker.model import declaration_of
-from inference_worker.spec import MANIFEST, ModelSpec, check_apart, version_order
+from inference_worker.spec import MANIFEST, ModelSpec, check_apart
 
 LAYOUT = f"a .py file, or a folder of <name>/<version>/{MANIFEST}"
 

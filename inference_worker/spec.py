@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,6 @@ from common.errors import ConfigError
 
 #: A model folder's declaration.
 MANIFEST = "model.toml"
-
-_NUMBERS = re.compile(r"\d+(\.\d+)*")
-
-VersionOrder = tuple[bool, tuple[int, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +83,3 @@ def check_apart(one: ModelSpec, other: ModelSpec) -> None:
                 f"version '{aliased.version}' of model '{one.name}' has the alias '{versioned.version}', "
                 "which is another version of it; give it another alias"
             )
-
-
-def version_order(version: str) -> VersionOrder:
-    """A key that sorts versions from old to new.
-
-    Dotted numbers compare as numbers ("9" < "10", "1.9" < "1.10"), others as text, and any number is
-    newer than any text: comparing the two kinds as text would give no order ("9" < "10" < "1a" < "9").
-    """
-    if _NUMBERS.fullmatch(version):
-        return True, tuple(int(number) for number in version.split(".")), version
-    return False, (), version

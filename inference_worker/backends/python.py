@@ -59,7 +59,8 @@ class FunctionModel(Model):
         self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
 
     def load(self, context: Context) -> None:
-        declared = {one.name for one in self._spec.inputs}
+        # With a stage before it the declared inputs are that stage's, which makes others of them.
+        declared = set() if "code" in self._spec.processing else {one.name for one in self._spec.inputs}
         if declared and not self._takes(declared):
             raise ConfigError(
                 f"the function '{self._function.__name__}' takes {self._signature}; "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -105,6 +106,7 @@ class DemoView:
             self._out.print(table)
             return
         # Piped: one line for each row, its cells separated by tabs.
-        self._out.print(str(table.title))
+        click.echo(table.title)
         for cells in zip(*(column.cells for column in table.columns), strict=True):
-            self._out.print("\t".join(str(cell) for cell in cells), markup=False)
+            # Not by rich, which makes spaces of tabs.
+            click.echo("\t".join(str(cell) for cell in cells))

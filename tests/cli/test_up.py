@@ -141,21 +141,19 @@ def test_the_first_signal_drains(shell: CommandLine, number: int) -> None:
 
 def test_a_second_ctrl_c_ends_at_once(shell: CommandLine, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    with (
-        shell.running("up", MODELS, *CPU) as up,
-        shell.running("infer", "waits", "--text", str(gate)) as asked,
-    ):
-        wait_until(Path(f"{gate}.entered").exists, "the model runs")
-        up.process.send_signal(signal.SIGINT)
-        up.wait_for("draining")
-        began = time.monotonic()
+    with shell.running("up", MODELS, *CPU) as up:
+        up.wait_for(" serves ")
+        with shell.running("infer", "waits", "--text", str(gate)):
+            wait_until(Path(f"{gate}.entered").exists, "the model runs")
+            up.process.send_signal(signal.SIGINT)
+            up.wait_for("draining")
+            began = time.monotonic()
 
-        code = up.stop(signal.SIGINT)
+            code = up.stop(signal.SIGINT)
 
-        assert code == 0
-        assert time.monotonic() - began < 5
-        assert "worker 0 ended by signal 9" in up.printed
-        asked.stop(signal.SIGKILL)
+            assert code == 0
+            assert time.monotonic() - began < 5
+            assert "worker 0 ended by signal 9" in up.printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -48,42 +48,39 @@ def test_sigterm_lets_what_runs_be_answered_and_exits_with_0(
     shell: CommandLine, redis_url: str, pool: str, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    with (
-        shell.running("worker", MODELS, "--pool", pool, *CPU, INFERENCE_WORKER_BROKER=redis_url) as worker,
-        shell.running("infer", "waits", "--text", str(gate), "--pool", pool, "--broker", redis_url) as asked,
-    ):
-        wait_until(Path(f"{gate}.entered").exists, "the model runs")
+    with shell.running("worker", MODELS, "--pool", pool, *CPU, INFERENCE_WORKER_BROKER=redis_url) as worker:
+        worker.wait_for(" serves ")
+        with shell.running("infer", "waits", "--text", str(gate), "--pool", pool, "--broker", redis_url) as asked:
+            wait_until(Path(f"{gate}.entered").exists, "the model runs")
 
-        worker.process.send_signal(signal.SIGTERM)
-        worker.wait_for("draining 1 workers")
-        gate.touch()
+            worker.process.send_signal(signal.SIGTERM)
+            worker.wait_for("draining 1 workers")
+            gate.touch()
 
-        assert worker.wait() == 0
-        assert asked.wait() == 0
-        assert asked.printed.startswith("output []: passed\n")
+            assert worker.wait() == 0
+            assert asked.wait() == 0
+            assert asked.printed.startswith("output []: passed\n")
 
 
 def test_a_password_is_never_shown(shell: CommandLine) -> None:
     # Given a broker with a password, told by the environment
     with EmbeddedRedis(tcp=True) as broker:
+        told = {"INFERENCE_WORKER_BROKER": broker.url}
         password = str(urlsplit(broker.url).password)
-        with shell.running(
-            "worker", MODELS, *CPU, "--log-level", "debug", INFERENCE_WORKER_BROKER=broker.url
-        ) as worker:
-            # When a worker runs, and others ask it and look at it
+        with shell.running("worker", MODELS, *CPU, "--log-level", "debug", **told) as worker:
+            # When a worker runs, and another command asks it, at last in vain
             worker.wait_for(" serves ")
-            command_lines = shell.command_lines()
-            environments = shell.processes()
-            asked = shell.run("infer", "shout", "--text", "x", INFERENCE_WORKER_BROKER=broker.url)
+            command_lines, environments = shell.command_lines(), shell.processes()
+            asked = shell.run("infer", "shout", "--text", "x", **told)
             worker.stop()
-    later = shell.run("infer", "shout", "--text", "x", INFERENCE_WORKER_BROKER=broker.url or "redis://:none@x")
+    in_vain = shell.run("infer", "shout", "--text", "x", **told)
     # Then it is in no process list, in no environment but that of the one who was given it, and in no output
     secret = password.encode()
-    assert asked.code == 0
+    assert (asked.code, in_vain.code) == (0, 69)
     assert len(command_lines) == len(environments) == 2
     assert not any(secret in line for line in command_lines.values())
     assert [pid for pid, environment in environments.items() if secret in environment] == [worker.process.pid]
-    assert password not in worker.printed + asked.out + asked.err + later.out + later.err
+    assert password not in worker.printed + asked.out + asked.err + in_vain.out + in_vain.err
 
 
 def test_a_password_on_the_command_line_is_not_in_ps_once_the_worker_runs(shell: CommandLine) -> None:
@@ -100,13 +97,9 @@ def test_processes_have_telling_titles(shell: CommandLine, redis_url: str, pool:
     with shell.running("worker", MODELS, "--pool", pool, *CPU, INFERENCE_WORKER_BROKER=redis_url) as worker:
         worker.wait_for(" serves ")
 
-        titles = sorted(line.decode().strip() for line in shell.command_lines().values())
+        titles = sorted(line.decode() for line in shell.command_lines().values())
 
-        assert titles == [
-            f"inference-worker: supervisor {pool}",
-            f"inference-worker: {pool} cpu greet:1 greet:2 root:1 scaled:1 shout:1 span:1 waits:1",
-        ] or titles[::-1] == [
-            f"inference-worker: supervisor {pool}",
-            f"inference-worker: {pool} cpu greet:1 greet:2 root:1 scaled:1 shout:1 span:1 waits:1",
-        ]
-        worker.stop()
+        # They are cut here, as this test keeps the environment behind them readable.
+        assert titles[0].startswith("inference-worker: supervisor test-")
+        assert titles[1].startswith(f"inference-worker: {pool} cpu greet:1 ")
+        assert worker.stop() == 0

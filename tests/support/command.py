@@ -1,4 +1,4 @@
-"""The command line as a user has it: real processes, in a folder, a temporary directory and an environment of their own."""
+"""The command line as a user has it: real processes, with a folder, a TMPDIR and an environment of their own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from tests.support.waiting import wait_until
@@ -21,6 +22,7 @@ COMMAND = (sys.executable, "-m", "inference_worker.cli")
 MARKER = "INFERENCE_WORKER_TEST_MARKER"
 READY_S = 30.0
 END_S = 15.0
+RUN_S = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +43,24 @@ class Done:
 class Running:
     """A command that runs. Its output goes to a file, so that it never waits for a reader."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
         self.process = process
         self._output = output
+        self._kept: str | None = None
 
     @property
     def printed(self) -> str:
-        """Standard output and standard error so far."""
-        return self._output.read_text("utf-8")
+        """Standard output and standard error so far; once the block is left, all of it."""
+        return os.pread(self._output.fileno(), 1 << 20, 0).decode() if self._kept is None else self._kept
+
+    def keep(self) -> None:
+        """It has ended, and its output's file goes away."""
+        self._kept = self.printed
 
     def wait_for(self, text: str) -> None:
         """Until it has printed `text`."""
         wait_until(lambda: text in self.printed or self.process.poll() is not None, f"it prints '{text}'", READY_S)
-        assert text in self.printed, f"it ended with {self.process.poll()}; it printed:\n{self.printed}"
+        assert text in self.printed, f"it ended with {self.process.poll()}"
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it, and its exit code."""
@@ -61,11 +68,7 @@ class Running:
         return self.wait()
 
     def wait(self) -> int:
-        try:
-            return self.process.wait(END_S)
-        except subprocess.TimeoutExpired as error:
-            error.add_note(f"It printed:\n{self.printed}")
-            raise
+        return self.process.wait(END_S)
 
 
 class CommandLine:
@@ -76,15 +79,15 @@ class CommandLine:
         self.temporary = temporary
         self.marker = uuid4().hex
 
-    def run(self, *arguments: str | Path, stdin: str = "", timeout_s: float = 60.0, **environment: str) -> Done:
+    def run(self, *arguments: str | Path, stdin: str = "", **environment: str) -> Done:
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],
             cwd=self.folder,
-            env=self._environment(environment),
+            env=self.environment(environment),
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=RUN_S,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
@@ -92,20 +95,25 @@ class CommandLine:
     @contextmanager
     def running(self, *arguments: str | Path, **environment: str) -> Iterator[Running]:
         """A command that is killed at the block's end, if it still runs then."""
-        with tempfile.NamedTemporaryFile() as output:
+        with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
                 [*COMMAND, *map(str, arguments)],
                 cwd=self.folder,
-                env=self._environment(environment),
+                env=self.environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+            running = Running(process, output)
             try:
-                yield Running(process, Path(output.name))
+                yield running
+            except BaseException as error:
+                error.add_note(f"`{' '.join(map(str, arguments))}` printed:\n{running.printed}")
+                raise
             finally:
                 process.kill()
                 process.wait()
+                running.keep()
 
     def processes(self) -> dict[int, bytes]:
         """The environments of all processes that our commands have started and that still run, by process id."""
@@ -122,7 +130,7 @@ class CommandLine:
         processes = [f"process {pid}: {line.decode()}" for pid, line in self.command_lines().items()]
         return processes + sorted(str(path) for path in self.temporary.rglob("*"))
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def environment(self, more: dict[str, str]) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("INFERENCE_WORKER", "XDG_"))}
         return {
             **kept,

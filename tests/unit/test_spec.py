@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import ConfigError
 from inference_worker.manifest import parse_declaration, parse_toml
-from inference_worker.spec import BatchLimits, ModelSpec, TensorSpec, version_order
+from inference_worker.spec import BatchLimits, ModelSpec, TensorSpec
 
 FULL = """
 backend = "torch"
@@ -176,9 +176,3 @@ def test_what_python_declares_wrongly_is_told_with_its_file_and_name(wrong: dict
     with pytest.raises(ConfigError) as caught:
         parse_declaration({"name": "m", **wrong}, "m.py: run", "m.py:run", Path())
     assert told in str(caught.value)
-
-
-def test_versions_of_numbers_sort_as_numbers_and_behind_all_others() -> None:
-    from_old_to_new = ["beta", "v10", "v9", "0.9", "1", "1.9", "1.10", "2", "9", "10", "2024.11"]
-    as_text = sorted(from_old_to_new)
-    assert sorted(as_text, key=version_order) == from_old_to_new

@@ -151,6 +151,15 @@ def test_a_stage_must_have_something_to_do(tmp_path: Path) -> None:
     assert "processing.code 'm.py:Nothing' defines neither of the methods preprocess and postprocess" in told
 
 
+def test_with_a_stage_before_it_a_functions_parameters_are_the_stages_arrays(tmp_path: Path) -> None:
+    code = "def run(size): return size\nclass Sizes:\n    def preprocess(self, request):\n"
+    code += "        return {'size': [one.size for one in request.inputs['x']]}\n"
+    manifest = f'backend = "python"\n[python]\ncode = "m.py:run"\n[processing]\ncode = "m.py:Sizes"\n{TENSORS}'
+    backend = open_one(tmp_path, manifest.replace('"y"', '"size"'), {"m.py": code})
+    request = ModelRequest({"x": np.zeros((2, 3), np.float32)}, 2, {})
+    assert backend.infer({"size": np.array(backend.preprocess(request)["size"])})["size"].tolist() == [3, 3]
+
+
 def test_a_model_class_has_stages_of_its_own(tmp_path: Path) -> None:
     code = """
 from inference_worker import Model
