@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import LockType, allocate_lock
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.pending import Ticket
 from gateway.result import Answer, Result
@@ -12,11 +12,23 @@ from gateway.result import Answer, Result
 if TYPE_CHECKING:
     import asyncio
 
-    from gateway.aiocourier import AsyncCourier
-    from gateway.courier import Courier
-
 # Guards the making of a handle's lock, which few handles need: most are answered before anybody waits.
 _MAKING = allocate_lock()
+
+
+class Carrier(Protocol):
+    """What a handle asks of its client's courier, in the thread of whoever waits."""
+
+    def wait(self, handle: Handle, timeout: float | None) -> None: ...
+    def overdue(self, handle: Handle) -> bool: ...
+    def cancel(self, handle: Handle) -> bool: ...
+
+
+class AsyncCarrier(Protocol):
+    """The same of an asyncio client's."""
+
+    async def wait(self, waiters: list[asyncio.Future[None]], timeout: float | None) -> None: ...
+    def cancel(self, handle: AsyncHandle) -> bool: ...
 
 
 class Handle(Ticket):
@@ -26,7 +38,7 @@ class Handle(Ticket):
 
     def __init__(
         self,
-        courier: Courier,
+        courier: Carrier,
         request_id: str,
         pool: str,
         model: str,
@@ -86,7 +98,7 @@ class AsyncHandle(Ticket):
 
     def __init__(
         self,
-        courier: AsyncCourier,
+        courier: AsyncCarrier,
         request_id: str,
         pool: str,
         model: str,

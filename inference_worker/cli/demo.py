@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 
@@ -19,6 +18,7 @@ from common.logs import setup_logging
 from common.tensor import Array
 from gateway import Client, Result
 from inference_worker import events
+from inference_worker.cli.demo_pass import Pass
 from inference_worker.cli.demo_view import DemoView
 from inference_worker.cli.examples import examples_folder
 from inference_worker.cli.fleet import FleetOptions, plans, supervisor
@@ -27,32 +27,6 @@ from inference_worker.supervisor import Supervisor
 QUESTION = "How do I get my money back for something that arrived broken?"
 MODELS = ("minilm", "sentiment")
 OPTIONS = FleetOptions("cpu", None, 10.0, 3, 60.0, 5.0, None, "warning")
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """All sentences through one model, once."""
-
-    model: str
-    results: Sequence[Result]
-    seconds: float
-
-    @property
-    def per_second(self) -> float:
-        return len(self.results) / self.seconds
-
-    @property
-    def cached(self) -> int:
-        return sum(result.cached for result in self.results)
-
-    def batches(self) -> dict[int, int]:
-        """Rows of a batch -> how many batches of that size ran."""
-        rows = [result.timings.batch_rows for result in self.results if not result.cached]
-        return {size: round(rows.count(size) / size) for size in sorted(set(rows))}
-
-    def column(self, output: str) -> Array:
-        """One output of all results, stacked."""
-        return np.stack([result[output] for result in self.results])
 
 
 @click.command("demo")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -13,9 +13,7 @@ from rich.table import Table
 
 from common.connect import hide_password
 from inference_worker import events
-
-if TYPE_CHECKING:
-    from inference_worker.cli.demo import Pass
+from inference_worker.cli.demo_pass import Pass
 
 T = TypeVar("T")
 

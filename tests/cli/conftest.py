@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import ROOT, CommandLine, command_line
-
-MODELS = ROOT / "tests" / "support" / "models" / "commands.py"
+from tests.support.command import MODELS, CommandLine, command_line
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import MODELS
-from tests.support.command import ROOT, CommandLine
+from tests.support.command import MODELS, ROOT, CommandLine
 
 SENTIMENT = ROOT / "examples" / "models" / "sentiment"
 

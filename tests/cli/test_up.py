@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.connect import connect
-from tests.cli.conftest import MODELS
-from tests.support.command import END_S, ROOT, CommandLine
+from tests.support.command import END_S, MODELS, ROOT, CommandLine
 from tests.support.waiting import wait_until
 
 CPU = ("--device", "cpu")

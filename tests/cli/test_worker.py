@@ -8,8 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from common.embedded import EmbeddedRedis
-from tests.cli.conftest import MODELS
-from tests.support.command import CommandLine
+from tests.support.command import MODELS, CommandLine
 from tests.support.waiting import wait_until
 
 CPU = ("--device", "cpu")

@@ -17,6 +17,8 @@ from uuid import uuid4
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+#: Small models to serve.
+MODELS = ROOT / "tests" / "support" / "models" / "commands.py"
 COMMAND = (sys.executable, "-m", "inference_worker.cli")
 #: All that a command starts inherits this variable, and so can be found.
 MARKER = "INFERENCE_WORKER_TEST_MARKER"
