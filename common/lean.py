@@ -8,6 +8,7 @@ its own way.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +24,12 @@ class LeanRedis(redis.Redis):
         super().__init__(*arguments, **options)
         # list.append and list.pop are atomic. The pool knows them as in use, so it can cut them.
         self._kept: list[Any] = []
+        self._process = os.getpid()
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
         if options:
             return super().execute_command(*command, **options)  # type: ignore[no-untyped-call]
-        connection = self._kept.pop() if self._kept else self.connection_pool.get_connection()
+        connection = self._connection()
         try:
             connection.send_packed_command(_pack(connection, command))
             response = connection.read_response()
@@ -44,7 +46,7 @@ class LeanRedis(redis.Redis):
 
     def execute_together(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """All commands in one write, their bare responses in one read. Raises the first error among them."""
-        connection = self._kept.pop() if self._kept else self.connection_pool.get_connection()
+        connection = self._connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
             responses = [_response(connection) for _ in commands]
@@ -57,6 +59,12 @@ class LeanRedis(redis.Redis):
             if isinstance(response, ResponseError):
                 raise response
         return responses
+
+    def _connection(self) -> Any:
+        if self._process != os.getpid():
+            # A fork: the parent reads from those sockets.
+            self._kept, self._process = [], os.getpid()
+        return self._kept.pop() if self._kept else self.connection_pool.get_connection()
 
 
 def _pack(connection: Any, command: Sequence[Any]) -> Any:

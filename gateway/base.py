@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.connect import check_url, hide_password
 from common.errors import ConfigError, InvalidRequest
+from common.local import default_broker
 from common.names import check_pool
 from gateway.composer import Composer, check_timeout
 from gateway.exchange import Exchange
@@ -19,7 +20,8 @@ WINDOW = 256
 class BaseClient:
     """The settings of a client, checked.
 
-    `broker_url`: see `common.connect`. `pool` takes every request there; `routes` (a file or Routes)
+    `broker_url`: see `common.connect`; by default that of INFERENCE_WORKER_BROKER, else of an `up` that runs
+    on this machine, else redis://127.0.0.1:6379. `pool` takes every request there; `routes` (a file or Routes)
     chooses by model, version and tenant; with neither it is `default-pool`. `tenant` and `timeout_s`
     hold where a call gives none. Over `max_in_flight` unanswered requests the next one waits.
 
@@ -28,7 +30,7 @@ class BaseClient:
 
     def __init__(
         self,
-        broker_url: str,
+        broker_url: str | None,
         *,
         pool: str | None = None,
         routes: Routes | str | Path | None = None,
@@ -36,10 +38,11 @@ class BaseClient:
         timeout_s: float = 60.0,
         max_in_flight: int = 10_000,
     ) -> None:
-        check_url(broker_url)
+        self._url = broker_url or default_broker()
+        check_url(self._url)
         if max_in_flight < 1:
             raise ConfigError(f"max_in_flight must be at least 1; got {max_in_flight}")
-        self._shown_url = hide_password(broker_url)
+        self._shown_url = hide_password(self._url)
         try:
             self._timeout_s = check_timeout(timeout_s)
             self._composer = Composer(_routes(pool, routes), tenant)

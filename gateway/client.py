@@ -30,7 +30,7 @@ class Client(BaseClient):
 
     def __init__(
         self,
-        broker_url: str,
+        broker_url: str | None = None,
         *,
         pool: str | None = None,
         routes: Routes | str | Path | None = None,
@@ -41,7 +41,7 @@ class Client(BaseClient):
         super().__init__(
             broker_url, pool=pool, routes=routes, tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight
         )
-        self._courier = Courier(broker_url, self._composer.client_id, self._exchange)
+        self._courier = Courier(self._url, self._composer.client_id, self._exchange)
 
     def infer(
         self,

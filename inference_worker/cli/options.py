@@ -10,20 +10,12 @@ import click
 
 from common.connect import broker_errors, connect, hide_password
 from common.errors import BrokerUnavailable
-from inference_worker.cli.local import local_broker
+from common.local import BROKER_VARIABLE, DEFAULT_BROKER, default_broker
 
 if TYPE_CHECKING:
     import redis
 
-DEFAULT_BROKER = "redis://127.0.0.1:6379"
-BROKER_VARIABLE = "INFERENCE_WORKER_BROKER"
-
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def default_broker() -> str:
-    """The broker of an `up` that runs on this machine for this user, else the usual port."""
-    return local_broker() or DEFAULT_BROKER
 
 
 def answering(url: str) -> redis.Redis:

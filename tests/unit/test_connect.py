@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import redis
@@ -21,6 +24,8 @@ from common.connect import (
 )
 from common.embedded import free_port
 from common.errors import BrokerUnavailable, ConfigError, InternalError, Overloaded
+
+ROOT = Path(__file__).parents[2]
 
 GOOD = [
     "redis://localhost",
@@ -177,6 +182,30 @@ def test_the_asyncio_twin_connects_to_the_same_server(redis_url):
             return bool(await client.ping())
 
     assert asyncio.run(ping())
+
+
+#: Prints whether parent and child of a fork have different connections, and the parent the same one as before.
+FORK = """
+import os, sys
+from common.connect import connect
+client = connect(sys.argv[1])
+before = client.execute_command("CLIENT", "ID")
+read, write = os.pipe()
+if os.fork() == 0:
+    os.write(write, b"%d" % client.execute_command("CLIENT", "ID"))
+    os._exit(0)
+os.wait()
+print(int(os.read(read, 20)) != before == client.execute_command("CLIENT", "ID"))
+"""
+
+
+def test_a_process_that_forks_has_a_connection_of_its_own(redis_url):
+    """Two processes that read from one socket would get each other's replies."""
+    told = subprocess.run(
+        [sys.executable, "-c", FORK, redis_url], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert told.stdout == "True\n"
 
 
 # -- the driver's errors as ours --------------------------------------------------------------------------------------

@@ -1,15 +1,24 @@
-"""Where an `up` that runs on this machine tells this user's other commands its broker's URL: one small file each."""
+"""Which broker is meant where none is named: that of the environment, of an `up` that runs here, or the usual port.
+
+An `up` announces its URL in one small file that only its user can read or write.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import click
+DEFAULT_BROKER = "redis://127.0.0.1:6379"
+BROKER_VARIABLE = "INFERENCE_WORKER_BROKER"
+
+
+def default_broker() -> str:
+    """The URL in the environment, else that of a running `up`, else the usual port's."""
+    return os.environ.get(BROKER_VARIABLE) or local_broker() or DEFAULT_BROKER
 
 
 def local_broker() -> str | None:
@@ -19,15 +28,13 @@ def local_broker() -> str | None:
 
 
 @contextmanager
-def announced(url: str) -> Iterator[None]:
-    """Announce `url` until the block ends. Where that is not possible it says so: --broker does instead."""
+def announced(url: str, complain: Callable[[OSError], None]) -> Iterator[None]:
+    """Announce `url` until the block ends; `complain` is told why where that is not possible."""
     path = _folder() / str(os.getpid())
     try:
         _write(path, url)
     except OSError as error:
-        click.secho(
-            f"warning: other commands must name this broker, it cannot be announced: {error}", fg="yellow", err=True
-        )
+        complain(error)
     try:
         yield
     finally:
