@@ -11,11 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.broker import Broker, read_inboxes
 from common.connect import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, broker_errors, connect, disconnect, is_cluster
-from common.errors import Cancelled
+from common.errors import BrokerUnavailable, Cancelled
 from common.keys import PoolKeys
 from common.scripts import Answer
 from gateway.catalog import Catalog
@@ -174,7 +175,17 @@ class Courier:
                 task = self._exchange.next_task(self._clock())
             if task is None:
                 return
-            self._report(self._carry_out(task))
+            outcomes = self._carry_out(task)
+            self._report(outcomes)
+            if outcomes and isinstance(task, Submit):
+                self._wake_leader(task.pool, outcomes)
+
+    def _wake_leader(self, pool: str, outcomes: list[Outcome]) -> None:
+        """A caller may wait at its inbox for what the submit itself answered: from the cache, or with an error."""
+        inbox = self._lane(pool).receiver.led_by(ticket for ticket, _ in outcomes)
+        if inbox is not None:
+            with suppress(BrokerUnavailable):  # Then its read breaks off too.
+                self._broker(pool).wake(inbox)
 
     def _carry_out(self, task: Task) -> list[Outcome]:
         try:

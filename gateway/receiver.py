@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from common.errors import BrokerUnavailable
 from gateway.exchange import Exchange, read_replies
 from gateway.handle import Handle
-from gateway.pending import Outcome
+from gateway.pending import Outcome, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Receiver:
         self._turn = threading.Lock()  # held by whoever reads
         self._called = threading.Condition(lock)
         self._idle = False
+        self._leader: Handle | None = None
         self.thread: threading.Thread | None = None
 
     def watch(self, inbox: str) -> None:
@@ -60,16 +61,23 @@ class Receiver:
         """Read here until `handle` has its answer. False where another thread reads, or the broker is away."""
         if not self._turn.acquire(blocking=False):
             return False
+        self._leader = handle
         try:
             while handle.answer is None and self._read():
                 pass
         finally:
+            self._leader = None
             self._turn.release()
             with self._lock:
                 # Whoever found the turn taken relies on this.
                 if self._needed():
                     self.call()
         return handle.answer is not None
+
+    def led_by(self, tickets: Iterable[Ticket]) -> str | None:
+        """An inbox by which to wake the caller who reads here, where one of these is his: it was answered elsewhere."""
+        leader = self._leader
+        return self._inboxes[0] if leader is not None and any(one is leader for one in tickets) else None
 
     def call(self) -> None:
         """Let the thread read. Under the lock."""

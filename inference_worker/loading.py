@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from inference_worker.registry import Loaded, Registry
 from inference_worker.repository import discover
 from inference_worker.sample import warm_up
 from inference_worker.spec import ModelSpec
+
+log = logging.getLogger(__name__)
 
 #: (name:version of the model that is loading, models done, models in all)
 Progress = Callable[[str, int, int], None]
@@ -35,6 +38,9 @@ def find_models(paths: Iterable[str], pool: str | None) -> list[ModelSpec]:
     paths = list(paths)
     specs = [_placed(spec, path, pool) for path in paths for spec in discover(Path(path))]
     chosen = [spec for spec in specs if pool is None or spec.pool == pool]
+    for spec in specs:
+        if spec not in chosen:
+            log.info("model '%s:%s' is for pool '%s' and not served in '%s'", spec.name, spec.version, spec.pool, pool)
     if not chosen:
         others = ", ".join(sorted({spec.pool for spec in specs}))
         raise ConfigError(f"no model in {', '.join(paths)} is for pool '{pool}'; those there are for {others}")

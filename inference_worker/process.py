@@ -159,6 +159,8 @@ def _serve(config: Config, status: Status) -> None:
     set_title(f"{config.pool} {config.device} {' '.join(sorted(models))}")
     worker.run()
     control.tell()
+    for loaded in registry.list():
+        loaded.backend.close()
 
 
 if __name__ == "__main__":

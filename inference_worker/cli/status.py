@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from common.connect import connect
 from gateway.admin import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
-from inference_worker.cli.options import broker_option, json_option
+from inference_worker.cli.options import answering, broker_option, json_option
 
 #: Workers tell their counts once a second: over less time there are no rates.
 LEAST_INTERVAL_S = 1.0
@@ -39,7 +38,7 @@ def command(pools: tuple[str, ...], watch: bool, interval_s: float, as_json: boo
       inference-worker status
       inference-worker status --pool gpu-pool-a --watch
     """
-    admin = Admin(connect(broker))
+    admin = Admin(answering(broker))
     for before, after in _snapshots(admin, pools, interval_s, watch):
         found = rates(before, after)
         if as_json:

@@ -97,17 +97,24 @@ class Model:
             one.holder, one.deliveries = worker, 1
         return [one.number for one in handed]
 
-    def finish(self, number: int, reply: bytes, kept: bool, dead: bool) -> bool:
+    def complete(self, batch: list[tuple[int, bytes]], kept: bool, dead: bool) -> int:
+        # The script looks once who waits, before it changes anything.
+        waiting = dict(self.waiting)
+        return sum(self._finish(number, reply, kept, dead, waiting) for number, reply in batch)
+
+    def _finish(
+        self, number: int, reply: bytes, kept: bool, dead: bool, waiting: dict[str, tuple[int, list[str]]]
+    ) -> bool:
         one = self.work.pop(number, None)
         if one is None:
             return False
-        owner, clients = self.waiting.get(one.request_id, (None, []))
+        owner, clients = waiting.get(one.request_id, (number, []))
         if owner == number:
-            del self.waiting[one.request_id]
+            self.waiting.pop(one.request_id, None)
             for client in clients:
                 self.inboxes[client].append(reply)
-        if kept and one.request_id not in self.waiting:
-            self.stored[one.request_id] = reply
+            if kept:
+                self.stored[one.request_id] = reply
         if one.raw:
             self.inboxes[RAW].append(reply)
         if dead:
@@ -212,7 +219,7 @@ class Operations(RuleBasedStateMachine):
     @precondition(lambda self: self.handed)
     @rule(data=st.data(), kept=st.booleans(), dead=st.booleans())
     def complete(self, data: st.DataObject, kept: bool, dead: bool) -> None:
-        finishes, expected = [], 0
+        finishes, batch = [], []
         for _, entry in data.draw(st.lists(st.sampled_from(self.handed), min_size=1, max_size=4)):
             number = number_of(entry)
             known = self.model.work.get(number)
@@ -221,8 +228,8 @@ class Operations(RuleBasedStateMachine):
             reply = b"reply %d" % self.next_number()
             keep_ms, reason = 60_000 if kept else 0, "dead" if dead else ""
             finishes.append(finish(entry, request_id, reply, keep_ms, reply_to=reply_to, dead=reason))
-            expected += self.model.finish(number, reply, kept, dead)
-        assert self.broker.complete(finishes) == expected
+            batch.append((number, reply))
+        assert self.broker.complete(finishes) == self.model.complete(batch, kept, dead)
 
     @rule(client=CLIENTS, ids=st.lists(IDS, max_size=3, unique=True))
     def cancel(self, client: str, ids: list[str]) -> None:

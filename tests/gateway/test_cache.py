@@ -43,6 +43,20 @@ def test_the_second_time_a_result_comes_from_the_cache(client: Client, worker: E
     assert len(worker.seen) == 1
 
 
+def test_a_caller_who_reads_his_inbox_hears_of_what_submit_found_in_the_cache(
+    client: Client, worker: EchoWorker
+) -> None:
+    asked = np.ones(4, "f4")
+    client.infer("echo", asked)
+
+    # Each of them would wait for the end of a blocking read, a second long.
+    calls = threading.Thread(target=lambda: [client.submit("echo", asked).result() for _ in range(10)])
+    calls.start()
+    calls.join(4)
+
+    assert not calls.is_alive()
+
+
 def test_another_client_finds_it_too(redis_url: str, pool: str, client: Client, worker: EchoWorker) -> None:
     client.infer("echo", "x")
 
