@@ -46,15 +46,16 @@ def test_the_second_time_a_result_comes_from_the_cache(client: Client, worker: E
 def test_a_caller_who_reads_his_inbox_hears_of_what_submit_found_in_the_cache(
     client: Client, worker: EchoWorker
 ) -> None:
-    asked = np.ones(4, "f4")
-    client.infer("echo", asked)
+    asked = list(np.eye(200, dtype="f4"))
+    computed = list(client.map("echo", asked))
 
-    # Each of them would wait for the end of a blocking read, a second long.
-    calls = threading.Thread(target=lambda: [client.submit("echo", asked).result() for _ in range(10)])
+    # Unwoken, each pass would wait for the end of a blocking read, a second long.
+    passes: list[int] = []
+    calls = threading.Thread(target=lambda: passes.extend(len(list(client.map("echo", asked))) for _ in range(4)))
     calls.start()
-    calls.join(4)
+    calls.join(3)
 
-    assert not calls.is_alive()
+    assert passes == [len(computed)] * 4
 
 
 def test_another_client_finds_it_too(redis_url: str, pool: str, client: Client, worker: EchoWorker) -> None:
