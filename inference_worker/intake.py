@@ -77,8 +77,8 @@ class Intake:
         self.busy = False
 
     def run(self) -> None:
-        """The thread: steps from `call` to `rest`, until `end`."""
-        while self._wait_for_call():
+        """The thread: steps from `call` to `rest`, until `end` or until the holding is closed."""
+        while not self._holding.closed and self._wait_for_call():
             with self._turn:
                 while self._wanted and not self._holding.closed:
                     self._holding.wait_for_room(LOOK_EVERY_S)
