@@ -37,18 +37,21 @@ _ERROR_WORD = re.compile(r"(?:^|: -?)([A-Z]{3,})(?= |$)")
 _PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED", "BUSY", "READONLY", "LOADING")
 
 
-def connect(url: str) -> redis.Redis:
-    """A client for `url`, thread-safe, connecting on first use. Raises ConfigError for a malformed URL."""
+def connect(url: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
+    """A client for `url`, thread-safe, connecting on first use. Raises ConfigError for a malformed URL.
+
+    A reply that takes longer than `socket_timeout_s` is BrokerUnavailable.
+    """
     import redis
     import redis.sentinel
 
     from common.lean import LeanRedis
 
     parts = check_url(url)
-    options = _options()
+    options = {**_options(), **_timeouts(socket_timeout_s)}
     kind = _kind(parts)
     if kind == "sentinel":
-        sentinel = redis.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_security(parts), **_security(parts))
+        sentinel = redis.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts))
         master: redis.Redis = sentinel.master_for(
             _service(parts), redis_class=LeanRedis, db=_database(parts), **options, **_security(parts)
         )
@@ -71,7 +74,9 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     options = _options(asyncio=True)
     kind = _kind(parts)
     if kind == "sentinel":
-        sentinel = redis.asyncio.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_security(parts), **_security(parts))
+        sentinel = redis.asyncio.sentinel.Sentinel(
+            _hosts(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts)
+        )
         master: redis.asyncio.Redis = sentinel.master_for(
             _service(parts), db=_database(parts), **options, **_security(parts)
         )
@@ -182,23 +187,18 @@ def _translated(error: Exception) -> Exception:
     return error
 
 
+def _timeouts(socket_timeout_s: float = SOCKET_TIMEOUT_S) -> dict[str, Any]:
+    return {"socket_timeout": socket_timeout_s, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+
+
 def _options(asyncio: bool = False) -> dict[str, Any]:
     # Our loops retry with what they know; a driver that sends a `take` again would lose what the first one took.
-    return {
-        "protocol": 2,
-        "retry": _no_retry(asyncio),
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-    }
+    return {"protocol": 2, "retry": _no_retry(asyncio), **_timeouts()}
 
 
 def _cluster_options() -> dict[str, Any]:
     # A cluster client's own retries follow MOVED and ASK, where nothing was executed yet.
-    return {
-        "protocol": 2,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-    }
+    return {"protocol": 2, **_timeouts()}
 
 
 def _no_retry(asyncio: bool) -> Any:
@@ -211,6 +211,11 @@ def _no_retry(asyncio: bool) -> Any:
     import redis.retry
 
     return redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+
+
+def _sentinel_options(parts: SplitResult) -> dict[str, Any]:
+    # Given any options, redis-py takes no timeouts over from the servers' for the Sentinels themselves.
+    return {**_timeouts(), **_security(parts)}
 
 
 def _kind(parts: SplitResult) -> str:

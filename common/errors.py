@@ -3,7 +3,6 @@
 InferenceError                 code                 retryable
 |- InvalidRequest              invalid_request      no
 |- ModelNotFound               model_not_found      no
-|- PoolNotFound                pool_not_found       no
 |- PayloadTooLarge             payload_too_large    no
 |- DeadlineExceeded            deadline_exceeded    yes
 |- Cancelled                   cancelled            no
@@ -45,12 +44,6 @@ class ModelNotFound(InferenceError):
     """No worker that took the request serves this model or this version of it."""
 
     code = "model_not_found"
-
-
-class PoolNotFound(InferenceError):
-    """The route leads to a pool that was never started on this broker."""
-
-    code = "pool_not_found"
 
 
 class PayloadTooLarge(InferenceError):
@@ -120,7 +113,6 @@ WIRE_ERRORS: dict[str, type[InferenceError]] = {
     for error in (
         InvalidRequest,
         ModelNotFound,
-        PoolNotFound,
         PayloadTooLarge,
         DeadlineExceeded,
         Cancelled,

@@ -64,7 +64,10 @@ class LeanRedis(redis.Redis):
         if self._process != os.getpid():
             # A fork: the parent reads from those sockets.
             self._kept, self._process = [], os.getpid()
-        return self._kept.pop() if self._kept else self.connection_pool.get_connection()
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return self.connection_pool.get_connection()
 
 
 def _pack(connection: Any, command: Sequence[Any]) -> Any:

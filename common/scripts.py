@@ -14,6 +14,8 @@ from common.keys import GROUP, RELEASED, PoolKeys
 
 #: More in one call gains nothing (measured: 256 is as fast as 64) and blocks Redis for longer.
 MAX_BATCH = 256
+#: A call with more than so many bytes blocks Redis for longer, too.
+MAX_BATCH_BYTES = 4 * 1024 * 1024
 #: Where the operator has set no bound in the pool's `limits`.
 DEFAULT_BACKLOG = 100_000
 DEFAULT_TENANT = 50_000
@@ -203,7 +205,7 @@ def complete(keys: PoolKeys, finishes: Sequence[Finish]) -> Call:
         argv += (entry.stream + 1, entry.id, entry.tenant, reply_to, keep_ms, reply)
         if reason:
             dead += (number, reason, entry.deliveries)
-        elif entry.reference is not None:
+        elif entry.reference is not None and keys.id_of_payload(entry.reference.decode(errors="replace")) is not None:
             # A dead letter's payload stays until its TTL, for whoever looks at the letter.
             payloads.append(keys.payload(request_id))
             payload_items.append(number)

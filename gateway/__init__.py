@@ -17,7 +17,6 @@ from common.errors import (
     ModelNotFound,
     Overloaded,
     PayloadTooLarge,
-    PoolNotFound,
     WorkerLost,
 )
 from gateway.client import Client
@@ -45,7 +44,6 @@ __all__ = [
     "ModelNotFound",
     "Overloaded",
     "PayloadTooLarge",
-    "PoolNotFound",
     "Result",
     "Routes",
     "WorkerLost",

@@ -213,8 +213,8 @@ class AsyncCourier:
     # Waiting for the books to change
 
     async def _fetched_catalog(self, model: str, pool: str, deadline: float, timeout_s: float) -> Catalog:
-        self._exchange.catalogs.ask(pool)
         while not self._exchange.closed:
+            self._exchange.catalogs.ask(pool)
             self._call_sender()
             if not await self._watch(deadline):
                 raise self._exchange.overdue(model, pool, timeout_s)

@@ -113,7 +113,7 @@ class Courier:
                     handle.block(SHORTEST_WAIT_S)  # Another thread has the answer and is about to settle it.
             elif now >= until:
                 return
-            elif until - now <= PATIENCE_S or not receiver.lead(handle):
+            elif until - now <= PATIENCE_S or not receiver.lead(handle, until - PATIENCE_S):
                 with self._lock:
                     receiver.call()
                 handle.block(until - now)
@@ -279,6 +279,9 @@ class Courier:
                 catalog = self._exchange.catalog(pool, self._clock())
                 if catalog is not None:
                     return catalog
+                # Again: one that was fetched may have grown old before we were awake.
+                self._exchange.catalogs.ask(pool)
+                self._call_sender_if_needed()
                 if not self._watch(deadline):
                     raise self._exchange.overdue(model, pool, timeout_s)
         raise Cancelled("the client was closed")

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 from common.digest import is_digest
 from common.errors import Cancelled, DeadlineExceeded, InferenceError, ModelNotFound, Overloaded
-from common.scripts import MAX_BATCH, Admitted
+from common.scripts import MAX_BATCH, MAX_BATCH_BYTES, Admitted
 from gateway.payload import Parcel, readdressed
 from gateway.result import Answer, Result
 
-MAX_BATCH_BYTES = 4 * 1024 * 1024
 #: Redis does nothing else during a call: short ones let the workers in between (measured: a quarter more per second).
 SUBMIT_BATCH = 64
 #: An unanswered request so old is submitted again, one per pool: it finds out whether Redis still knows them.

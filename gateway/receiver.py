@@ -57,13 +57,13 @@ class Receiver:
         reading = self._reading
         return reading[0] if reading and inbox not in reading else None
 
-    def lead(self, handle: Handle) -> bool:
-        """Read here until `handle` has its answer. False where another thread reads, or the broker is away."""
+    def lead(self, handle: Handle, until: float) -> bool:
+        """Read here until `handle` has its answer, or until then. False where another reads, or the broker is away."""
         if not self._turn.acquire(blocking=False):
             return False
         self._leader = handle
         try:
-            while handle.answer is None and self._read():
+            while handle.answer is None and self._clock() < until and self._read():
                 pass
         finally:
             self._leader = None
@@ -72,7 +72,7 @@ class Receiver:
                 # Whoever found the turn taken relies on this.
                 if self._needed():
                     self.call()
-        return handle.answer is not None
+        return handle.answer is not None or self._clock() >= until
 
     def led_by(self, tickets: Iterable[Ticket]) -> str | None:
         """An inbox by which to wake the caller who reads here, where one of these is his: it was answered elsewhere."""

@@ -69,6 +69,8 @@ def read_reply(data: bytes) -> tuple[str, Answer]:
     request_id = ""
     try:
         message = unpack_map("the reply", data)
+        if type(message["id"]) is not str:
+            raise TypeError("id must be a string")
         request_id = message["id"]
         error = message.get("error")
         if error is not None:

@@ -18,7 +18,7 @@ class Holding:
         self._capacity = rows
         self._batcher = Batcher()
         self._changed = Condition()
-        self._closed = False
+        self._closed = self._woken = False
 
     @property
     def closed(self) -> bool:
@@ -56,10 +56,19 @@ class Holding:
                 self._changed.notify_all()
             return batch, dropped
 
+    def wake(self) -> None:
+        """Whoever took beside the runner does so no longer: it must not wait for what nobody brings."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
     def wait_for_batch(self) -> None:
-        """Until there is one to run, or it is closed."""
+        """Until there is one to run, somebody calls `wake`, or it is closed."""
         with self._changed:
             while not self._closed:
+                if self._woken:
+                    self._woken = False
+                    return
                 wait_s = self._batcher.wait_s(time.monotonic())
                 if wait_s is not None and wait_s <= 0:
                     return

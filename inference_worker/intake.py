@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from common.backoff import Backoff
 from common.broker import Broker, read_entries
+from common.connect import SOCKET_TIMEOUT_S
 from common.errors import BrokerUnavailable
 from common.scripts import MAX_BATCH, Entry, Taken
 from inference_worker.admission import Admission
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
 #: A slow preprocess must not keep the device waiting for the rest of what was taken.
 HAND_OVER_AFTER_S = 0.002
+#: After a lost connection the entries that Redis counts as ours are compared with those that we have, for so long.
+DOUBT_S = 2 * SOCKET_TIMEOUT_S
 #: Up to so many entries at once are light load.
 FEW = 8
 
@@ -70,6 +73,7 @@ class Intake:
         self._looked_s = float("-inf")
         self._backlog = True
         self._lapsed = False
+        self._doubtful_until_s = self._strays_at_s = float("-inf")
         self._turn = Lock()  # held by whoever takes
         self._called = Condition()
         self._wanted = self._ended = False
@@ -83,6 +87,7 @@ class Intake:
                 while self._wanted and not self._holding.closed:
                     self._holding.wait_for_room(LOOK_EVERY_S)
                     self._step()
+            self._holding.wake()
 
     def call(self) -> None:
         """The runner runs: take beside it."""
@@ -122,6 +127,8 @@ class Intake:
 
     def _step(self) -> None:
         try:
+            if time.monotonic() < self._doubtful_until_s:
+                self._give_back_strays()
             if not self._taken:
                 entries = self._entries(min(MAX_BATCH, self._holding.room))
                 self._held.update((entry.stream, entry.id) for entry in entries)
@@ -189,18 +196,23 @@ class Intake:
             give_back(self._broker, self._consumer, self._held, (part.item.entry for part in parts))
 
     def _recover(self, error: BrokerUnavailable) -> None:
-        """Wait, then hand back what Redis counts as ours but never reached us: the reply to a take was lost."""
+        """Wait, and doubt: the reply to a take may be lost, and a take that Redis has not read yet may still run."""
         pause = self._backoff.next()
         log.warning("no entries for now, next try in %.1f s: %s", pause, error)
         time.sleep(pause)
         self._backlog = True
-        try:
-            strays = [one for one in self._broker.held(self._consumer) if one not in self._held]
-            if strays:
-                log.warning("handing back %d entries whose delivery was lost", len(strays))
-                self._broker.release(self._consumer, strays)
-        except BrokerUnavailable:
-            self._looked_s = float("-inf")
+        self._doubtful_until_s = time.monotonic() + DOUBT_S
+
+    def _give_back_strays(self) -> None:
+        """Hand back what Redis counts as ours but never reached us."""
+        now_s = time.monotonic()
+        if now_s < self._strays_at_s:
+            return
+        strays = [one for one in self._broker.held(self._consumer) if one not in self._held]
+        if strays:
+            log.warning("handing back %d entries whose delivery was lost", len(strays))
+            self._broker.release(self._consumer, strays)
+        self._strays_at_s = now_s + LOOK_EVERY_S
 
 
 def give_back(broker: Broker, consumer: str, held: Held, entries: Iterable[Entry]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.errors import ConfigError
 from common.keys import DEFAULT_POOL
-from inference_worker.backends import open_model
+from inference_worker.backends import BACKENDS, backend_class, open_model
 from inference_worker.registry import Loaded, Registry
 from inference_worker.repository import discover
 from inference_worker.sample import warm_up
@@ -24,8 +24,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class LoadTimes:
-    """Seconds spent: `load_s` on code and weights, `warm_s` on the first runs."""
+    """Seconds spent on the backends' libraries, on code and weights, and on the first runs."""
 
+    import_s: float
     load_s: float
     warm_s: float
 
@@ -55,14 +56,17 @@ def _placed(spec: ModelSpec, path: str, pool: str | None) -> ModelSpec:
 
 def load_models(specs: list[ModelSpec], registry: Registry, device: str, threads: int, progress: Progress) -> LoadTimes:
     """Load each model, run its sample, and only then register it."""
-    load_s = warm_s = 0.0
+    import_s = load_s = warm_s = 0.0
     for done, spec in enumerate(specs):
         progress(f"{spec.name}:{spec.version}", done, len(specs))
+        began = time.monotonic()
+        backend_class(BACKENDS[spec.backend])
         started = time.monotonic()
         loaded = Loaded(spec, open_model(spec, device, threads))
         opened = time.monotonic()
         warm_up(loaded)
+        import_s += started - began
         load_s += opened - started
         warm_s += time.monotonic() - opened
         registry.register(spec, loaded.backend)
-    return LoadTimes(load_s, warm_s)
+    return LoadTimes(import_s, load_s, warm_s)

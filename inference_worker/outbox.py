@@ -13,9 +13,9 @@ import numpy as np
 from common.backoff import Backoff
 from common.broker import Broker
 from common.digest import is_digest
-from common.errors import BrokerUnavailable, InferenceError, InvalidRequest
+from common.errors import BrokerUnavailable, InferenceError, InvalidRequest, ModelError
 from common.protocol import Reply, Timings, encode_reply
-from common.scripts import MAX_BATCH, Finish
+from common.scripts import MAX_BATCH, MAX_BATCH_BYTES, Finish
 from common.tensor import Array, Tensor, from_numpy
 from inference_worker.item import Item
 from inference_worker.outcome import Outcome, Refusal, as_model_error
@@ -86,8 +86,16 @@ class Outbox:
         return finishes, False
 
     def _send(self, finishes: list[Finish]) -> None:
-        for start in range(0, len(finishes), MAX_BATCH):
-            self._complete(finishes[start : start + MAX_BATCH])
+        batch: list[Finish] = []
+        size = 0
+        for finish in finishes:
+            if batch and (len(batch) >= MAX_BATCH or size + len(finish.reply) > MAX_BATCH_BYTES):
+                self._complete(batch)
+                batch, size = [], 0
+            batch.append(finish)
+            size += len(finish.reply)
+        if batch:
+            self._complete(batch)
 
     def _finishes(self, message: list[Outcome] | Refusal) -> list[Finish]:
         if isinstance(message, Refusal):
@@ -152,7 +160,14 @@ def _outputs_of(item: Item, parts: list[Outcome]) -> dict[str, Tensor]:
         arrays = {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}
     arrays = item.loaded.backend.postprocess(arrays, item.model_request)
     chosen = _chosen(item, arrays)
-    return {name: from_numpy(np.asarray(array[0]) if item.single else array) for name, array in chosen.items()}
+    return {name: _tensor(item, name, array) for name, array in chosen.items()}
+
+
+def _tensor(item: Item, name: str, array: Array) -> Tensor:
+    try:
+        return from_numpy(np.asarray(array[0]) if item.single else array)
+    except InvalidRequest as error:
+        raise ModelError(f"output '{name}' of model '{item.loaded.spec.name}': {error}") from error
 
 
 def _chosen(item: Item, arrays: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import InvalidRequest, ModelError
+from common.names import shorten
 from common.tensor import Array, dtype_name
 from inference_worker.backends.base import ModelRequest
 from inference_worker.item import Item, Part, Signature
@@ -20,6 +21,9 @@ HEAD_START_S = (0.0, 0.05, 0.2)
 
 #: More hold up all other requests; and rows of no elements cost their sender nothing.
 MAX_ROWS = 65_536
+
+#: What a client calls a bare value as long as no worker has told it the input's name.
+BARE = "input"
 
 Features = Mapping[str, Array | list[Array]]
 
@@ -41,6 +45,8 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> Checked:
     """
     if not spec.inputs:
         return Checked({name: array[None] for name, array in inputs.items()}, 1, True)
+    if len(spec.inputs) == 1 and inputs.keys() == {BARE}:
+        inputs = {spec.inputs[0].name: inputs[BARE]}
     if inputs.keys() != {one.name for one in spec.inputs}:
         _explain_names(spec, inputs)
     rows = {_rows_of(spec, one, inputs[one.name]) for one in spec.inputs}
@@ -57,6 +63,10 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> Checked:
 def preprocess(loaded: Loaded, request: ModelRequest) -> Features:
     """The model's own preprocess stage. Raises ModelError where it fails or returns the wrong number of rows."""
     features = loaded.backend.preprocess(request)
+    if not isinstance(features, Mapping) or not features:
+        raise ModelError(
+            f"preprocess of model '{loaded.spec.name}' must return a map of arrays; got {shorten(features)}"
+        )
     for name, rows in features.items():
         if len(rows) != request.rows:
             raise ModelError(

@@ -30,7 +30,7 @@ from common.logs import setup_logging
 from inference_worker.lifeline import die_with_parent
 from inference_worker.restarts import CONFIG_EXIT
 from inference_worker.title import set_title
-from inference_worker.worker import Counts, Worker
+from inference_worker.worker import EXIT_BUG, Counts, Worker
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,9 @@ class Control(Thread):
                 self.tell()
         except BrokenPipeError:
             os._exit(EXIT_ORPHANED)
+        except Exception:
+            log.exception("the control thread failed. This is a bug. The worker ends and is started again")
+            os._exit(EXIT_BUG)
 
     def _obey(self, line: str) -> None:
         if not line:
@@ -139,7 +142,7 @@ def _serve(config: Config, status: Status) -> None:
     from inference_worker.registry import Registry
 
     specs = find_models(config.paths, config.models_pool)
-    import_s = time.monotonic() - started
+    found_s = time.monotonic() - started
     registry = Registry()
     times = load_models(specs, registry, config.device, config.threads, status.loading)
     worker = Worker(
@@ -155,7 +158,7 @@ def _serve(config: Config, status: Status) -> None:
     gc.collect()
     gc.freeze()
     models = {name: base64.b64encode(data).decode() for name, data in metadata(registry).items()}
-    status.send("ready", models=models, import_s=import_s, load_s=times.load_s, warm_s=times.warm_s)
+    status.send("ready", models=models, import_s=found_s + times.import_s, load_s=times.load_s, warm_s=times.warm_s)
     set_title(f"{config.pool} {config.device} {' '.join(sorted(models))}")
     worker.run()
     control.tell()

@@ -26,7 +26,7 @@ Cut = tuple[Part, Mapping[str, Array], InferenceError | None]
 
 
 class WrongRowsError(ModelError):
-    """The model returned another number of rows than it was given: whose they are cannot be told."""
+    """The model returned another number of rows than it got; whose they are cannot be told, so halves run again."""
 
 
 class Feed(Protocol):
@@ -101,8 +101,6 @@ class Runner:
             one = waiting.pop()
             try:
                 outcomes += self._infer(one)
-            except WrongRowsError as error:
-                outcomes += [failed(part, error) for part in one.parts]
             except Exception as error:
                 parted = halves(one)
                 if parted is None:

@@ -87,7 +87,9 @@ class Supervisor:
         self._wish = Wish.RUN
         self._deadline_s: float | None = None
         self._ready: list[Ready] = []
-        links = {pool: Link(pool, partial(connect, broker_url), lease_ms, clock) for pool in self._pools}
+        # Three tries fit into a lease: one reply that does not come must not end it.
+        opened = partial(connect, broker_url, socket_timeout_s=lease_ms / 3000)
+        links = {pool: Link(pool, opened, lease_ms, clock) for pool in self._pools}
         self._heartbeat = Heartbeat(links, min(RENEW_S, lease_ms / 3000), self._mailbox.post)
 
     def stop(self) -> None:

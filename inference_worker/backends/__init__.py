@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from common.errors import ConfigError
 
 if TYPE_CHECKING:
     from inference_worker.backends.base import Backend
@@ -32,6 +35,16 @@ BACKENDS: Mapping[str, BackendKind] = {
     "onnx": BackendKind("inference_worker.backends.onnx", "OnnxBackend", "onnx", ("file",)),
     "python": BackendKind("inference_worker.backends.python", "PythonBackend", "worker", None),
 }
+
+
+def backend_class(kind: BackendKind) -> type[Backend]:
+    """The backend, with its library imported. Raises ConfigError where that is not installed."""
+    try:
+        found: type[Backend] = getattr(import_module(kind.module), kind.name)
+    except ModuleNotFoundError as error:
+        install = f"pip install 'inference-worker[{kind.extra}]'"
+        raise ConfigError(f"{kind.name} needs the package '{error.name}', which is not there; {install}") from error
+    return found
 
 
 def open_model(spec: ModelSpec, device: str, threads: int) -> Backend:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 
 from common.errors import ConfigError, InferenceError, ModelError
 from common.tensor import Array
-from inference_worker.backends import BackendKind
+from inference_worker.backends import BackendKind, backend_class
 from inference_worker.backends.base import Backend, Context, ModelRequest, describe
 from inference_worker.code import imported_files, load_object
 from inference_worker.spec import MANIFEST, ModelSpec
@@ -21,7 +20,7 @@ class Pipeline(Backend):
     """What `open_model` returns. The exception of a library or of a model's code is the `__cause__` of ours."""
 
     def __init__(self, kind: BackendKind) -> None:
-        self._backend = _backend(kind)
+        self._backend: Backend = backend_class(kind)()
         self._preprocess = self._backend.preprocess
         self._postprocess = self._backend.postprocess
         self._name = ""
@@ -83,16 +82,6 @@ class Pipeline(Backend):
 
     def __repr__(self) -> str:
         return f"Pipeline({self._name or 'nothing loaded'}, {type(self._backend).__name__})"
-
-
-def _backend(kind: BackendKind) -> Backend:
-    """A backend that has loaded nothing yet. Raises ConfigError where its library is not installed."""
-    try:
-        backend: Backend = getattr(import_module(kind.module), kind.name)()
-    except ModuleNotFoundError as error:
-        install = f"pip install 'inference-worker[{kind.extra}]'"
-        raise ConfigError(f"{kind.name} needs the package '{error.name}', which is not there; {install}") from error
-    return backend
 
 
 def _files_of(spec: ModelSpec) -> Iterator[tuple[str, Path]]:

@@ -17,7 +17,6 @@ from common.errors import (
     ModelNotFound,
     Overloaded,
     PayloadTooLarge,
-    PoolNotFound,
 )
 
 #: 2 is click's for a wrong command line; 64 and up follow sysexits.h.
@@ -25,7 +24,6 @@ CODES: dict[type[InferenceError], int] = {
     InvalidRequest: 65,
     PayloadTooLarge: 65,
     ModelNotFound: 66,
-    PoolNotFound: 66,
     BrokerUnavailable: 69,
     DeadlineExceeded: 75,
     Overloaded: 75,

@@ -65,7 +65,7 @@ def test_the_exported_names_are_these() -> None:
     assert sorted(gateway.__all__) == [
         "AsyncClient", "AsyncHandle", "BrokerUnavailable", "Cancelled", "Client", "ConfigError", "DeadlineExceeded",
         "Handle", "InferenceError", "InternalError", "InvalidRequest", "ModelError", "ModelNotFound", "Overloaded",
-        "PayloadTooLarge", "PoolNotFound", "Result", "Routes", "WorkerLost", "load_routes",
+        "PayloadTooLarge", "Result", "Routes", "WorkerLost", "load_routes",
     ]  # fmt: skip
     assert all(hasattr(gateway, name) for name in gateway.__all__)
 

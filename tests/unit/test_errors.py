@@ -23,7 +23,6 @@ ALL = [one for one in vars(errors).values() if isinstance(one, type) and issubcl
 CODES = {
     "invalid_request": False,
     "model_not_found": False,
-    "pool_not_found": False,
     "payload_too_large": False,
     "deadline_exceeded": True,
     "cancelled": False,

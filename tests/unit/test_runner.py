@@ -85,10 +85,10 @@ def test_one_culprit_among_sixteen_costs_at_most_two_runs_for_each_halving() -> 
     assert fragile.runs - 1 <= 2 * 4 + 1
 
 
-def test_a_wrong_number_of_rows_is_an_error_for_the_batch_and_never_a_mix_up() -> None:
+def test_a_wrong_number_of_rows_is_an_error_and_never_a_mix_up() -> None:
     outcomes = run(values(model(lambda batch: {"output": batch["x"][:-1]}, rows=4), [1, 2, 3]))
     assert all(isinstance(one.error, WrongRowsError) for one in outcomes)
-    assert "2 rows of 'output' for a batch of 3" in str(outcomes[0].error)
+    assert "0 rows of 'output' for a batch of 1" in str(outcomes[0].error)
 
 
 def test_a_scalar_output_is_a_wrong_number_of_rows() -> None:

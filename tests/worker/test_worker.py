@@ -1,0 +1,79 @@
+"""The real worker, over Redis, where its stages meet: what no stage shows alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.connect import SOCKET_TIMEOUT_S
+from common.embedded import EmbeddedRedis
+from common.errors import ModelError
+from gateway import Client
+from tests.support.running import workers
+
+MODELS = """
+import time
+from inference_worker import model
+
+@model(inputs={"x": "FP32[]"}, rows=4)
+def slow(x):
+    time.sleep(0.05)
+    return x * 2
+
+@model(inputs={"x": "FP32[]"}, rows=8)
+def drops(x):
+    return x[x != 13]
+
+@model(inputs={"x": "FP32[2]"}, rows=2)
+def pairs(x):
+    return x.sum(axis=1)
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    path = tmp_path / "models.py"
+    path.write_text(MODELS)
+    return path
+
+
+def test_a_worker_that_was_idle_after_a_slow_batch_takes_again(redis_url: str, pool: str, models: Path) -> None:
+    with workers(redis_url, pool, models), Client(redis_url, pool=pool, timeout_s=5) as client:
+        for _ in range(2):
+            assert client.infer("slow", 1.0)["output"] == 2
+            # Longer than the blocking read that began beside the slow batch.
+            time.sleep(1.5)
+        assert client.infer("slow", 3.0)["output"] == 6
+
+
+def test_an_item_that_the_model_drops_costs_its_batch_mates_nothing(redis_url: str, pool: str, models: Path) -> None:
+    with workers(redis_url, pool, models), Client(redis_url, pool=pool) as client:
+        numbers = [1.0, 2.0, 13.0, 4.0]
+        answers = list(client.map("drops", numbers, on_error="return"))
+    failed = [number for number, answer in zip(numbers, answers, strict=True) if isinstance(answer, ModelError)]
+    assert failed == [13.0]
+
+
+def test_a_request_of_many_rows_is_cut_and_its_rows_come_back_in_order(redis_url: str, pool: str, models: Path) -> None:
+    rows = np.arange(14, dtype=np.float32).reshape(7, 2)
+    with workers(redis_url, pool, models), Client(redis_url, pool=pool) as client:
+        np.testing.assert_array_equal(client.infer("pairs", rows)["output"], rows.sum(axis=1))
+
+
+def test_what_a_hanging_redis_delivered_to_nobody_is_answered_in_the_end(pool: str, models: Path) -> None:
+    with EmbeddedRedis() as server, workers(server.url, pool, models), Client(server.url, pool=pool) as client:
+        handles = [client.submit("slow", float(number), timeout=100) for number in range(40)]
+        assert server.pid is not None
+        # Given a Redis that hangs for longer than the worker's sockets wait
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            time.sleep(SOCKET_TIMEOUT_S + 1)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        # When it goes on, then each request is answered
+        assert [handle.result()["output"] for handle in handles] == [2.0 * number for number in range(40)]
