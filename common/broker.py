@@ -79,6 +79,15 @@ class Broker:
             self._execute("HSET", self.keys.models, name, metadata)
         self._execute("PEXPIRE", self.keys.models, scripts.PRESENCE_MS)
 
+    def retire_models(self, names: Iterable[str]) -> None:
+        """Clients hear of these no more."""
+        self._execute("HDEL", self.keys.models, *names)
+
+    def descriptions(self) -> list[bytes]:
+        """What supervisors say of the pool's workers (msgpack maps); empty for one that has ended."""
+        found: list[bytes] = self._execute("HVALS", self.keys.workers)
+        return found
+
     def models(self) -> dict[str, bytes]:
         return scripts.models_read(self._execute("HGETALL", self.keys.models))
 

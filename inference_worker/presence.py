@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from common.broker import Broker
 from common.connect import broker_errors
 from common.errors import BrokerUnavailable, InternalError
+from common.wire import unpack_map
 from inference_worker.events import BrokerBack, BrokerLost, Event, Warned
 from inference_worker.server import check_version, warnings
 
@@ -103,6 +104,12 @@ class Link:
             broker.create_groups()
             broker.publish_models(news)
             self._published |= news
+        self._retire(broker, known.keys() - models.keys())
+
+    def _retire(self, broker: Broker, others: Set[str]) -> None:
+        """Models that no worker serves any more: a version that was taken out must not stay the default."""
+        if others and (gone := others - _served(broker.descriptions())):
+            broker.retire_models(gone)
 
     def _missed(self, error: BrokerUnavailable | InternalError) -> list[Event]:
         self._greeted = False
@@ -116,6 +123,12 @@ class Link:
             return []
         away_s, self._lost_s = self._clock() - self._lost_s, None
         return [BrokerBack(self._pool, away_s)]
+
+
+def _served(descriptions: Sequence[bytes]) -> set[str]:
+    """The `name:version` of all that the pool's workers say they serve."""
+    told = [unpack_map("a worker's description", one) for one in descriptions if one]
+    return {str(name) for one in told for name in one.get("models", ())}
 
 
 def _info(client: Any, section: str) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.connect import SOCKET_TIMEOUT_S
+from common.broker import Broker
+from common.connect import SOCKET_TIMEOUT_S, connect
 from common.embedded import EmbeddedRedis
 from common.errors import ModelError
 from gateway import Client
 from tests.support.running import workers
+from tests.support.waiting import wait_until
 
 MODELS = """
 import time
@@ -77,3 +79,17 @@ def test_what_a_hanging_redis_delivered_to_nobody_is_answered_in_the_end(pool: s
             os.kill(server.pid, signal.SIGCONT)
         # When it goes on, then each request is answered
         assert [handle.result()["output"] for handle in handles] == [2.0 * number for number in range(40)]
+
+
+def test_a_version_whose_last_worker_has_left_is_no_longer_published(redis_url: str, pool: str, tmp_path: Path) -> None:
+    versions = {}
+    for version in ("1", "2"):
+        versions[version] = tmp_path / f"v{version}.py"
+        versions[version].write_text(
+            f"from inference_worker import model\n\n@model(version='{version}')\ndef same(x):\n    return x\n"
+        )
+    broker = Broker(connect(redis_url), pool)
+    with workers(redis_url, pool, versions["1"]):
+        with workers(redis_url, pool, versions["2"]):
+            wait_until(lambda: broker.models().keys() == {"same:1", "same:2"}, "both are published")
+        wait_until(lambda: broker.models().keys() == {"same:1"}, "the newer one is retired")
