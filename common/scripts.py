@@ -207,7 +207,7 @@ def complete(keys: PoolKeys, finishes: Sequence[Finish]) -> Call:
             dead += (number, reason, entry.deliveries)
         elif entry.reference is not None and keys.id_of_payload(entry.reference.decode(errors="replace")) is not None:
             # A dead letter's payload stays until its TTL, for whoever looks at the letter.
-            payloads.append(keys.payload(request_id))
+            payloads.append(entry.reference.decode())
             payload_items.append(number)
     head = (GROUP, len(finishes), len(dead) // 3, INBOX_LIFETIME_MS, PUSH_WHOLE_UP_TO, MAX_DEAD_LETTERS)
     return Call(COMPLETE, names + payloads, [*head, *argv, *dead, *payload_items])

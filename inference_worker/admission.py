@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 
 from common.digest import is_digest, request_digest
-from common.errors import InferenceError, InternalError, InvalidRequest, PayloadTooLarge, WorkerLost
+from common.errors import BrokerUnavailable, InferenceError, InternalError, InvalidRequest, WorkerLost
 from common.keys import PoolKeys
-from common.names import shorten
+from common.names import check_name, shorten
 from common.protocol import Request, request_of, return_address
 from common.scripts import Entry
 from common.wire import unpack_map
@@ -46,7 +46,10 @@ class Admission:
         """
         try:
             message = self._message(entry)
-        except (InvalidRequest, PayloadTooLarge) as error:
+        except BrokerUnavailable:
+            raise
+        except Exception as failure:
+            error = failure if isinstance(failure, InferenceError) else InvalidRequest(describe(failure))
             return Refusal(entry, self._id_of_reference(entry), "", "", error, dead=f"unreadable: {error}")
         try:
             self._check_deliveries(entry)
@@ -84,6 +87,8 @@ class Admission:
     def _parts(self, entry: Entry, request: Request, taken_s: float, now_ms: int) -> list[Part]:
         if request.reply_to is not None:
             self._keys.check_inbox(request.reply_to)
+        if entry.reference is not None and self._id_of_reference(entry) != request.id:
+            raise InvalidRequest(f"id must be that of the payload key {shorten(entry.reference)}; got {request.id}")
         added_ms = entry.added_ms
         deadline_ms = None if request.timeout_ms is None else added_ms + request.timeout_ms
         if deadline_ms is not None and deadline_ms <= now_ms:
@@ -118,8 +123,11 @@ class Admission:
             inbox = self._keys.check_inbox(reply_to) if reply_to else ""
         except InvalidRequest:
             inbox = ""
-        model = message.get("model")
+        try:
+            model = check_name("model", message.get("model"))
+        except InvalidRequest:
+            model = ""
         dead = str(error) if isinstance(error, WorkerLost) else ""
         if request_id is None and not inbox:
             dead = f"no one to tell: {error}"
-        return Refusal(entry, request_id, inbox, model if isinstance(model, str) else "", error, dead)
+        return Refusal(entry, request_id, inbox, model, error, dead)

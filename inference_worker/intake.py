@@ -73,6 +73,7 @@ class Intake:
         self._looked_s = float("-inf")
         self._backlog = True
         self._lapsed = False
+        self._suspect = (0, b"")  # the entry taken over last that a worker died with
         self._doubtful_until_s = self._strays_at_s = float("-inf")
         self._turn = Lock()  # held by whoever takes
         self._called = Condition()
@@ -153,12 +154,25 @@ class Intake:
         return self._wait(room) if room else []
 
     def _reclaim(self, room: int) -> list[Entry]:
-        self._lapsed = False
-        _, entries = self._broker.reclaim(self._consumer, room)
-        if entries:
-            log.warning("took over %d entries of workers that are gone", len(entries))
-            self._lapsed = True
-        return entries
+        """What drained workers handed back, and of what workers died with one at a time.
+
+        Each claim counts as a delivery: claimed together, the neighbours of a request that kills
+        workers would be taken for its like.
+        """
+        if self._suspect in self._held:
+            return []
+        found: list[Entry] = []
+        while len(found) < room:
+            _, entries = self._broker.reclaim(self._consumer, 1)
+            if not entries:
+                self._lapsed = False
+                break
+            found += entries
+            if entries[0].deliveries:
+                self._suspect = (entries[0].stream, entries[0].id)
+                log.warning("took over entry %s, which a worker died with", entries[0].id.decode())
+                break
+        return found
 
     def _look(self, room: int) -> Taken:
         taken = self._broker.take(self._consumer, self._shares.split(room))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from queue import Empty, Queue
 from threading import Lock
@@ -43,6 +44,7 @@ class Outbox:
         self._queue: Queue[list[Outcome] | Refusal | None] = Queue(maxsize=16)
         self._sending = Lock()  # held by whoever sends
         self._gathered: dict[Item, list[Outcome]] = {}
+        self._gathered_rows: Counter[Item] = Counter()
         self.finished = 0
         self.failed = 0
 
@@ -109,9 +111,10 @@ class Outbox:
             return self._finish(item, [outcome])
         parts = self._gathered.setdefault(item, [])
         parts.append(outcome)
-        if sum(part.part.rows for part in parts) < item.model_request.rows:
+        self._gathered_rows[item] += outcome.part.rows
+        if self._gathered_rows[item] < item.model_request.rows:
             return None
-        del self._gathered[item]
+        del self._gathered[item], self._gathered_rows[item]
         return self._finish(item, sorted(parts, key=lambda part: part.part.start))
 
     def _finish(self, item: Item, parts: list[Outcome]) -> Finish:

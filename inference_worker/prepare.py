@@ -21,6 +21,8 @@ HEAD_START_S = (0.0, 0.05, 0.2)
 
 #: More hold up all other requests; and rows of no elements cost their sender nothing.
 MAX_ROWS = 65_536
+#: Rows whose sizes may differ are held and chosen one by one.
+MAX_PADDED_ROWS = 4096
 
 #: What a client calls a bare value as long as no worker has told it the input's name.
 BARE = "input"
@@ -55,8 +57,9 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> Checked:
     count = rows.pop()
     if count is None:
         return Checked({name: array[None] for name, array in inputs.items()}, 1, True)
-    if not 1 <= count <= MAX_ROWS:
-        raise InvalidRequest(f"a request must have 1 to {MAX_ROWS} rows; got {count}")
+    most = MAX_PADDED_ROWS if spec.batch.pad else MAX_ROWS
+    if not 1 <= count <= most:
+        raise InvalidRequest(f"a request to model '{spec.name}' must have 1 to {most} rows; got {count}")
     return Checked(dict(inputs), count, False)
 
 

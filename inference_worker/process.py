@@ -21,7 +21,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, TextIO
 
 from common.broker import Broker
 from common.connect import connect
@@ -71,14 +71,23 @@ class Status:
         self.send("loading", model=model, done=done, of=of)
 
 
+def control_stream() -> TextIO:
+    """Standard input, moved away: a program that a model starts must not read the supervisor's lines."""
+    stream = os.fdopen(os.dup(0), encoding="utf-8")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return stream
+
+
 class Control(Thread):
     """Obeys the supervisor's lines, and tells it once a second what was done, if anything was.
 
     It starts before the models load: a child that loads must notice too that its supervisor is gone.
     """
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, lines: TextIO, status: Status) -> None:
         super().__init__(name="control", daemon=True)
+        self._lines = lines
         self._status = status
         self._worker: Worker | None = None
         self._told: Counts | None = None
@@ -90,9 +99,9 @@ class Control(Thread):
     def run(self) -> None:
         try:
             while True:
-                readable, _, _ = select.select([sys.stdin], [], [], 1.0)
+                readable, _, _ = select.select([self._lines], [], [], 1.0)
                 if readable:
-                    self._obey(sys.stdin.readline())
+                    self._obey(self._lines.readline())
                 self.tell()
         except BrokenPipeError:
             os._exit(EXIT_ORPHANED)
@@ -120,20 +129,21 @@ def main() -> int:
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    config = Config(**json.loads(sys.stdin.readline()))
+    lines = control_stream()
+    config = Config(**json.loads(lines.readline()))
     setup_logging(config.log_level)
     set_title(f"{config.pool} {config.device} loading")
     status = Status(int(os.environ[STATUS_FD]))
     try:
-        _serve(config, status)
+        _serve(config, lines, status)
     except InferenceError as error:
         status.send("failed", error=str(error))
         return CONFIG_EXIT if isinstance(error, ConfigError) else EXIT_FAILED
     return 0
 
 
-def _serve(config: Config, status: Status) -> None:
-    control = Control(status)
+def _serve(config: Config, lines: TextIO, status: Status) -> None:
+    control = Control(lines, status)
     control.start()
     started = time.monotonic()
     # Here, and not above: models' libraries take seconds to import, and the supervisor should know of it.

@@ -31,7 +31,7 @@ class Restarts:
 
         An exit code of 0 that nobody asked for is a crash too: the pool would lack a worker.
         """
-        if code == CONFIG_EXIT:
+        if code == CONFIG_EXIT and not was_ready:
             return None
         if ran_s >= self._settled_s:
             self._backoff.reset()

@@ -35,7 +35,7 @@ class Pipeline(Backend):
             raise ConfigError(f"model '{self._name}': {error}") from error
         except InferenceError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed("load", error) from error
 
     def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -43,7 +43,7 @@ class Pipeline(Backend):
             return self._backend.infer(batch)
         except InferenceError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed("infer", error) from error
 
     def preprocess(self, request: ModelRequest) -> Mapping[str, Array | list[Array]]:
@@ -51,7 +51,7 @@ class Pipeline(Backend):
             return self._preprocess(request)
         except InferenceError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed("preprocess", error) from error
 
     def postprocess(self, outputs: Mapping[str, Array], request: ModelRequest) -> Mapping[str, Array]:
@@ -59,7 +59,7 @@ class Pipeline(Backend):
             return self._postprocess(outputs, request)
         except InferenceError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed("postprocess", error) from error
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Pipeline(Backend):
         self._preprocess = getattr(stage, "preprocess", self._preprocess)
         self._postprocess = getattr(stage, "postprocess", self._postprocess)
 
-    def _failed(self, step: str, error: Exception) -> ModelError:
+    def _failed(self, step: str, error: BaseException) -> ModelError:
         return ModelError(f"{step} of model '{self._name}' failed: {describe(error)}")
 
     def __repr__(self) -> str:

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 
 from common.broker import Broker
 from common.connect import SOCKET_TIMEOUT_S, connect
 from common.embedded import EmbeddedRedis
-from common.errors import ModelError
-from gateway import Client
+from common.errors import InferenceError, ModelError, WorkerLost
+from common.keys import PoolKeys
+from gateway import Client, Handle
 from tests.support.running import workers
 from tests.support.waiting import wait_until
 
 MODELS = """
+import os
 import time
 from inference_worker import model
 
@@ -31,10 +34,24 @@ def slow(x):
 def drops(x):
     return x[x != 13]
 
+@model(inputs={"x": "FP32[]"}, rows=8)
+def bomb(x):
+    if 13 in x:
+        os._exit(1)
+    return x
+
 @model(inputs={"x": "FP32[2]"}, rows=2)
 def pairs(x):
     return x.sum(axis=1)
 """
+
+
+def _error(handle: Handle) -> InferenceError | None:
+    try:
+        handle.result()
+    except InferenceError as error:
+        return error
+    return None
 
 
 @pytest.fixture
@@ -59,6 +76,26 @@ def test_an_item_that_the_model_drops_costs_its_batch_mates_nothing(redis_url: s
         answers = list(client.map("drops", numbers, on_error="return"))
     failed = [number for number, answer in zip(numbers, answers, strict=True) if isinstance(answer, ModelError)]
     assert failed == [13.0]
+
+
+def test_what_kills_its_worker_takes_no_neighbour_with_it(redis_url: str, pool: str, models: Path) -> None:
+    with workers(redis_url, pool, models), Client(redis_url, pool=pool) as client:
+        handles = [client.submit("bomb", float(number)) for number in (1, 2, 13, 4, 5)]
+        errors = [_error(handle) for handle in handles]
+    assert [type(error) for error in errors] == [type(None), type(None), WorkerLost, type(None), type(None)]
+
+
+def test_a_payload_key_of_another_type_is_a_dead_letter_and_kills_nobody(
+    redis_url: str, redis_client: redis.Redis, pool: str, models: Path
+) -> None:
+    keys = PoolKeys(pool)
+    with workers(redis_url, pool, models), Client(redis_url, pool=pool) as client:
+        redis_client.rpush(keys.payload("x"), 1)
+        redis_client.xadd(keys.streams[1], {"r": keys.payload("x")})
+        assert client.infer("slow", 1.0)["output"] == 2
+        wait_until(lambda: redis_client.xlen(keys.dead) == 1, "it is a dead letter")
+        assert client.infer("slow", 2.0)["output"] == 4
+    redis_client.delete(keys.dead, keys.payload("x"))
 
 
 def test_a_request_of_many_rows_is_cut_and_its_rows_come_back_in_order(redis_url: str, pool: str, models: Path) -> None:
