@@ -22,6 +22,11 @@ class Mailbox(Generic[T]):
     def fileno(self) -> int:
         return self._ours.fileno()
 
+    @property
+    def wakeup_fd(self) -> int:
+        """A byte written here wakes the loop, as `post` does: for signal.set_wakeup_fd."""
+        return self._theirs.fileno()
+
     def post(self, item: T) -> None:
         self._items.put(item)
         # A full socket means that the loop is about to wake, a closed one that it has ended.

@@ -109,7 +109,7 @@ class Supervisor:
         set_title(f"supervisor {' '.join(self._pools)}")
         self._selector.register(self._mailbox, selectors.EVENT_READ, self._read_mail)
         self._heartbeat.start()
-        with StopSignals(self.stop, self.kill):
+        with StopSignals(self.stop, self.kill, self._mailbox.wakeup_fd):
             try:
                 while not all(slot.ended for slot in self._slots):
                     self._step()
