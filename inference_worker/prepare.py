@@ -59,7 +59,7 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> Checked:
         return Checked({name: array[None] for name, array in inputs.items()}, 1, True)
     most = MAX_PADDED_ROWS if spec.batch.pad else MAX_ROWS
     if not 1 <= count <= most:
-        raise InvalidRequest(f"a request to model '{spec.name}' must have 1 to {most} rows; got {count}")
+        raise InvalidRequest(f"a request must have 1 to {most} rows; got {count}")
     return Checked(dict(inputs), count, False)
 
 
