@@ -20,7 +20,7 @@ from typing import IO, Self
 from common.connect import broker_errors, connect
 from common.errors import BrokerUnavailable, ConfigError
 
-#: XAUTOCLAIM's and SMISMEMBER's version, and the oldest one that is still in use.
+#: SMISMEMBER's and LPOP COUNT's version, and the oldest one that is still in use.
 OLDEST = (6, 2)
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0

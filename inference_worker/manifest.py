@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
+from common.keys import DEFAULT_POOL
 from common.names import check_name, check_pool, shorten
 from common.tensor import DTYPES, MAX_RANK
 from inference_worker.backends import BACKENDS
@@ -83,7 +84,7 @@ def _parse(table: Table, name: str, version: str, folder: Path) -> ModelSpec:
         name=table.check("name", check_name, "a model's name", name),
         version=table.check("version", check_name, "a version", version),
         backend=backend,
-        pool=table.check("pool", check_pool, table.take("pool", TEXT, "default-pool")),
+        pool=table.check("pool", check_pool, table.take("pool", TEXT, DEFAULT_POOL)),
         inputs=_tensors(table, "inputs"),
         outputs=_tensors(table, "outputs"),
         batch=_batch(table.table("batch")),

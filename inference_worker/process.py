@@ -27,6 +27,7 @@ from common.broker import Broker
 from common.connect import connect
 from common.errors import ConfigError, InferenceError
 from common.logs import setup_logging
+from inference_worker.child import STATUS_FD
 from inference_worker.lifeline import die_with_parent
 from inference_worker.restarts import CONFIG_EXIT
 from inference_worker.title import set_title
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_ORPHANED = 3
-STATUS_FD = "INFERENCE_WORKER_STATUS_FD"
 
 
 @dataclass(frozen=True, slots=True)

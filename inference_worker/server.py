@@ -6,10 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from common.embedded import OLDEST
 from common.errors import ConfigError
-
-#: The first with LPOP of many values, by which clients empty their inboxes.
-OLDEST = (6, 2)
 
 
 def check_version(info: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
+from common.keys import DEFAULT_POOL
 
 #: A model folder's declaration.
 MANIFEST = "model.toml"
@@ -52,7 +53,7 @@ class ModelSpec:
     name: str
     version: str
     backend: str
-    pool: str = "default-pool"
+    pool: str = DEFAULT_POOL
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     batch: BatchLimits = field(default_factory=BatchLimits)
