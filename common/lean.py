@@ -65,9 +65,21 @@ class LeanRedis(redis.Redis):
             # A fork: the parent reads from those sockets.
             self._kept, self._process = [], os.getpid()
         try:
-            return self._kept.pop()
+            connection = self._kept.pop()
         except IndexError:
             return self.connection_pool.get_connection()
+        if connection._sock is None:
+            # Left to itself it would go back to where it was: under Sentinel `connect` asks who is the master now.
+            _connect(connection, self._kept)
+        return connection
+
+
+def _connect(connection: Any, kept: list[Any]) -> None:
+    try:
+        connection.connect()
+    except BaseException:
+        kept.append(connection)
+        raise
 
 
 def _pack(connection: Any, command: Sequence[Any]) -> Any:
