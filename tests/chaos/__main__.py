@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from common.keys import PoolKeys
-from tests.support.deployments import Cluster, Sentinels, Single
 from tests.chaos.fleet import POOL
 from tests.chaos.run import LONG, SHORT, run
+from tests.support.deployments import Cluster, Sentinels, Single
 
 DEPLOYMENTS = {"single": Single, "sentinel": Sentinels, "cluster": lambda: Cluster(PoolKeys(POOL).leases)}
 

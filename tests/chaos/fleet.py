@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tests.support.deployments import Deployment
 from tests.chaos.models import NOTES
+from tests.support.deployments import Deployment
 
 ROOT = Path(__file__).parents[2]
 POOL = "chaos"

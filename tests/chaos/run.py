@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.deployments import Deployment
 from tests.chaos.faults import Striker
 from tests.chaos.fleet import POOL, Fleet, Share
 from tests.chaos.schedule import Fault, poisons, strikes
 from tests.chaos.verdict import Verdict, judge, unfinished
+from tests.support.deployments import Deployment
 from tests.support.leaks import leaked_keys
 from tests.support.waiting import wait_until
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deployments import Single
 from tests.chaos.run import SHORT, run
+from tests.support.deployments import Single
 
 
 @pytest.mark.slow
