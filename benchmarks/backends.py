@@ -1,0 +1,143 @@
+"""MiniLM by torch eager, torch.export and ONNX Runtime: each through the project's backend, and by the bare library.
+
+python -m benchmarks.backends [--sentences N] [--rounds N] [--rows N] [--threads N]
+
+Both run the same collated batches of sentences sorted by length, in this process, turn by turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.corpus import sentences
+from benchmarks.exported import FORMS, MINILM, OUTPUT, WEIGHTS
+from benchmarks.harness import table
+from common.tensor import Array
+from inference_worker.backends import open_model
+from inference_worker.backends.base import ModelRequest
+from inference_worker.collate import pad_rows
+from inference_worker.repository import discover
+from inference_worker.spec import ModelSpec
+
+Batch = Mapping[str, Array]
+Run = Callable[[Batch], Array]
+
+
+def batches(texts: Sequence[str], rows: int) -> list[Batch]:
+    """Tokenized, sorted by length, filled up."""
+    (spec,) = discover(MINILM)
+    request = ModelRequest({"text": np.array(sorted(texts, key=len), dtype=object)}, len(texts), {})
+    tokenized = open_model(spec, "cpu", 1).preprocess(request)
+    return [
+        {name: pad_rows([row[None] for row in found[start : start + rows]], 0) for name, found in tokenized.items()}
+        for start in range(0, len(texts), rows)
+    ]
+
+
+def through_backend(spec: ModelSpec, threads: int) -> Run:
+    backend = open_model(spec, "cpu", threads)
+    return lambda batch: backend.infer(batch)[OUTPUT]
+
+
+def bare(form: str, spec: ModelSpec, threads: int) -> Run:
+    """The library's own few lines, as its documentation has them."""
+    assert spec.folder is not None
+    return (
+        bare_onnx(spec.folder / "minilm.onnx", threads) if spec.backend == "onnx" else bare_torch(form, spec, threads)
+    )
+
+
+def bare_onnx(path: Path, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+
+    def run(batch: Batch) -> Array:
+        found: Array = session.run(None, dict(batch))[0]
+        return found
+
+    return run
+
+
+def bare_torch(form: str, spec: ModelSpec, threads: int) -> Run:
+    import torch
+
+    torch.set_num_threads(threads)
+    module = _module(form, spec)
+
+    def run(batch: Batch) -> Array:
+        with torch.inference_mode():
+            found: Array = module(*(torch.from_numpy(array) for array in batch.values())).numpy()
+            return found
+
+    return run
+
+
+def _module(form: str, spec: ModelSpec) -> Any:
+    import torch
+    from safetensors.torch import load_file
+
+    from inference_worker.code import load_object
+
+    assert spec.folder is not None
+    if form == "torch.export":
+        return torch.export.load(spec.folder / "minilm.pt2").module()
+    module = load_object("model.py:MiniLM", spec.folder)()
+    module.load_state_dict(load_file(spec.folder / WEIGHTS), strict=False)
+    return module.eval()
+
+
+def measure(runs: Mapping[str, Run], work: Sequence[Batch], rounds: int) -> dict[str, float]:
+    """Median sentences per second of each; raises RuntimeError where results differ."""
+    expected = [next(iter(runs.values()))(batch) for batch in work]
+    count = sum(len(one) for one in expected)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            found = [run(batch) for batch in work]
+            rates[name].append(count / (time.perf_counter() - started))
+            if not all(np.allclose(one, other, atol=1e-4) for one, other in zip(found, expected, strict=True)):
+                raise RuntimeError(f"the embeddings of {name} differ")
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sentences", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    work = batches(sentences(options.sentences), options.rows)
+    runs: dict[str, Run] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for form, make in FORMS.items():
+            spec = make(Path(folder))
+            runs[f"{form}, backend"] = through_backend(spec, options.threads)
+            runs[f"{form}, bare"] = bare(form, spec, options.threads)
+        rates = measure(runs, work, options.rounds)
+    rows = [
+        [form, f"{rates[f'{form}, backend']:.0f}", f"{rates[f'{form}, bare']:.0f}",
+         f"{rates[f'{form}, backend'] / rates[f'{form}, bare']:.2f}"]
+        for form in FORMS
+    ]  # fmt: skip
+    title = (
+        f"MiniLM, {options.sentences} sentences sorted, batches of {options.rows}, {options.threads} threads, medians"
+    )
+    table(title, ["library", "backend, sentences/s", "bare loop, sentences/s", "ratio"], rows)
+
+
+if __name__ == "__main__":
+    main()
