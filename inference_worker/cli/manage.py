@@ -1,0 +1,115 @@
+"""inference-worker models load | unload | reload"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import click
+
+from common.orders import LOAD, RELOAD, UNLOAD, Report, label_of
+from common.text import visible
+from inference_worker.cli.options import answering, broker_option, json_option
+from inference_worker.devices.memory import show_bytes
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: A worker failed to do it, or did not answer.
+EXIT_NOT_ALL = 1
+
+
+def _order_options(command: Command) -> Command:
+    for option in (
+        broker_option,
+        json_option,
+        click.option(
+            "--timeout",
+            "timeout_s",
+            type=click.FloatRange(min=1),
+            default=120.0,
+            show_default=True,
+            help="Seconds to wait for the workers' answers; what has begun by then goes on.",
+        ),
+        click.option("--pool", help="Whose workers. [default: the one that serves the model, or the only one]"),
+        click.argument("model", metavar="NAME[:VERSION]"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("load")
+@_order_options
+def load(**options: Any) -> None:
+    """Load what is not loaded yet: of NAME each version in the repository, or one VERSION.
+
+    Each worker of the pool looks at its paths again. Requests without a version then go to the newest.
+
+    \b
+    Example:
+      cp -r sentiment-v3 /models/sentiment/3
+      inference-worker models load sentiment:3
+    """
+    _give(LOAD, **options)
+
+
+@click.command("unload")
+@_order_options
+def unload(**options: Any) -> None:
+    """Serve NAME, or one VERSION or alias of it, no more. Requests that were taken before are answered.
+
+    \b
+    Example:
+      inference-worker models unload sentiment:3
+    """
+    _give(UNLOAD, **options)
+
+
+@click.command("reload")
+@click.option("--swap", is_flag=True, help="Unload first, where memory does not take both; requests wait meanwhile.")
+@_order_options
+def reload(**options: Any) -> None:
+    """Load NAME, or one VERSION of it, as it is in the repository now, and change over when it has run its sample.
+
+    Requests never fail for it. Where a new model does not load or fails its sample, the old one stays. Without a
+    VERSION new ones are loaded too, and those that are no longer there unloaded.
+
+    \b
+    Example:
+      inference-worker models reload sentiment
+    """
+    _give(RELOAD, **options)
+
+
+def _give(
+    do: str, model: str, pool: str | None, timeout_s: float, as_json: bool, broker: str, swap: bool = False
+) -> None:
+    from gateway.manage import Manager
+
+    name, _, version = model.partition(":")
+    manager = Manager(answering(broker))
+    where = pool or manager.pool_of(name)
+    reports = manager.give(where, do, name, version or None, swap, timeout_s)
+    if as_json:
+        click.echo(json.dumps([asdict(report) for report in reports]))
+    else:
+        _show(do, label_of(name, version or None), where, reports)
+    if not all(report.ok for report in reports):
+        raise click.exceptions.Exit(EXIT_NOT_ALL)
+
+
+def _show(do: str, what: str, pool: str, reports: Sequence[Report]) -> None:
+    for report in reports:
+        text = visible(f"{report.worker}: {_outcome(report)}")
+        click.secho(text, fg=("yellow" if report.note else None) if report.ok else "red")
+    done = sum(report.ok for report in reports)
+    click.echo(f"{do} {what} in pool '{pool}': {done} of {len(reports)} workers", err=True)
+
+
+def _outcome(report: Report) -> str:
+    if not report.ok:
+        return report.error
+    models = ", ".join(report.models) or "nothing to do"
+    note = f"; note: {report.note}" if report.note else ""
+    return f"{models} in {report.seconds:.2f} s, {show_bytes(report.memory)} resident{note}"
