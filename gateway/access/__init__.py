@@ -1,0 +1,1 @@
+"""Who asks: API keys, the tenants that they belong to, and what each may do. Knows no HTTP and no gRPC."""

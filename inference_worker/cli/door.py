@@ -1,0 +1,150 @@
+"""From the flags of `gateway` and `up` to a door's settings, and the door beside a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Thread
+from typing import Any, TypeVar
+
+import click
+
+from gateway.doorsettings import BROKER_KEYS, Address, DoorSettings, parse_address
+from gateway.http.listening import listen
+from gateway.limiter import Limits
+from gateway.processes import Processes
+from inference_worker.cli.options import size_of
+from inference_worker.stopsignals import StopSignals
+from inference_worker.supervisor import Supervisor
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LIMITS = Limits()
+
+
+class HttpAddress(click.ParamType[Address]):
+    """`:8000` on loopback, `0.0.0.0:8000` for everybody."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        return value if isinstance(value, Address) else parse_address(str(value))
+
+
+def access_options(command: Command) -> Command:
+    """Who may ask: what `up` and `gateway` share."""
+    for option in (
+        click.option("--insecure", is_flag=True, help="Listen without keys on an address that others can reach."),
+        click.option(
+            "--keys",
+            metavar=f"FILE|{BROKER_KEYS}",
+            help=f"Ask for API keys: those of a file, or those in the broker ({BROKER_KEYS}).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def limit_options(command: Command) -> Command:
+    for option in reversed(
+        (
+            click.option(
+                "--concurrency",
+                "total",
+                type=click.IntRange(min=1),
+                default=_LIMITS.total,
+                show_default=True,
+                help="Requests that one process lets in at a time; the others queue.",
+            ),
+            click.option("--per-model", type=click.IntRange(min=1), help="The same for a model. [default: no bound]"),
+            click.option(
+                "--per-tenant",
+                type=click.IntRange(min=1),
+                help="The same for each tenant without a limit of its own. [default: no bound]",
+            ),
+            click.option(
+                "--queue",
+                type=click.IntRange(min=0),
+                default=_LIMITS.queue,
+                show_default=True,
+                help="Requests that wait to be let in; the next one is refused.",
+            ),
+            click.option(
+                "--patience",
+                "patience_s",
+                type=click.FloatRange(min=0),
+                default=_LIMITS.patience_s,
+                show_default=True,
+                help="Seconds that one waits to be let in before it is refused.",
+            ),
+            click.option("--adaptive", is_flag=True, help="Find --concurrency by measured latency, up to that number."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def body_option(command: Command) -> Command:
+    return click.option(
+        "--max-body", callback=size_of, default="64MiB", show_default=True, help="A request's size, once inflated."
+    )(command)
+
+
+class Door:
+    """Processes that listen on one address; its port is known, and ours, from now on."""
+
+    def __init__(self, settings: DoorSettings, workers: int) -> None:
+        # Bound for as long as we live: nobody else takes the port between two of our processes.
+        self._listener = listen(settings.http)
+        address = Address(settings.http.host, self._listener.getsockname()[1])
+        self._settings = replace(settings, http=address)
+        self._workers = workers
+        self._processes = Processes(self._settings, workers, self._say_ready)
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT, and drained."""
+        with StopSignals(self._processes.stop, self._processes.kill, self._processes.wakeup_fd):
+            self._run()
+
+    def run_beside(self, fleet: Supervisor) -> None:
+        """With the fleet in a thread: a signal drains the door first, so that its last requests are computed.
+
+        Raises what the fleet ends with, or the door.
+        """
+        ended: list[Exception] = []
+
+        def run_fleet() -> None:
+            try:
+                fleet.run()
+            except Exception as error:
+                ended.append(error)
+            finally:
+                self._processes.stop()
+
+        def kill() -> None:
+            self._processes.kill()
+            fleet.kill()
+
+        thread = Thread(target=run_fleet, name="fleet")
+        with StopSignals(self._processes.stop, kill, self._processes.wakeup_fd):
+            thread.start()
+            try:
+                self._run()
+            finally:
+                fleet.stop()
+                thread.join()
+        if ended:
+            raise ended[0]
+
+    def close(self) -> None:
+        self._processes.close()
+        self._listener.close()
+
+    def _run(self) -> None:
+        self._processes.run()
+
+    def _say_ready(self) -> None:
+        of = f" in {self._workers} processes" if self._workers > 1 else ""
+        click.secho(
+            f"http://{self._settings.http} takes requests{of}; /docs shows what it answers", err=True, fg="green"
+        )
