@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from common.connect import broker_errors
-from common.errors import InferenceError
-from common.keys import GROUP, POOLS, PRIORITIES, RELEASED, PoolKeys
-from common.scripts import models_read
+from common.connect import broker_errors, error_kind
+from common.errors import AccessDenied, InferenceError
+from common.keys import GROUP, POOLS, PRIORITIES, RELEASED, PoolKeys, priority_of
+from common.memory import Memory, read_memory
+from common.scripts import BYTES, models_read
+from common.traffic import Plan, read_plans
 from common.wire import unpack_map
 from gateway.catalog import Catalog, ModelInfo, read_models
 
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
 class WorkerStatus:
     """A worker process with a lease, by its supervisor's words in `about`: host, device, state, rows, ...
 
-    `lease_left_ms` is negative where the lease has run out and nobody has taken its work over yet.
+    `lease_left_ms` is negative where the lease has run out and nobody has taken its work over yet. `drain_left_ms`,
+    None for one that does not drain, is as exact as its host's clock.
     """
 
     name: str
     lease_left_ms: int
     about: Mapping[str, Any]
+    drain_left_ms: int | None = None
 
     @property
     def live(self) -> bool:
@@ -37,7 +41,8 @@ class WorkerStatus:
 class PoolStatus:
     """One pool. `backlog` counts unfinished requests by priority, `in_flight` those of them that workers hold.
 
-    `oldest_ms` is the age of the oldest unfinished request, None where there is none.
+    `oldest_ms` is the age of the oldest unfinished request, None where there is none. `bytes` counts theirs, where the
+    pool has a bound on them.
     """
 
     name: str
@@ -45,25 +50,33 @@ class PoolStatus:
     in_flight: int
     oldest_ms: int | None
     tenants: Mapping[str, int]
+    bytes: int
     workers: tuple[WorkerStatus, ...]
     models: tuple[ModelInfo, ...]
+    traffic: Mapping[str, Plan]
     dead_letters: int
+    unloaded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All pools at one time, in milliseconds of Redis's clock."""
+    """All pools at one time, in milliseconds of Redis's clock. `memory` is None for a user who may not ask."""
 
     at_ms: int
     pools: tuple[PoolStatus, ...]
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """One pool between two snapshots, per second. `backlog` is its growth, negative where it shrinks."""
+    """One pool between two snapshots, per second. `backlog` is its growth, negative where it shrinks.
+
+    `failed` counts the requests that workers answered with an error.
+    """
 
     batches: float
     rows: float
+    failed: float
     backlog: float
 
 
@@ -84,7 +97,14 @@ class Admin:
         with broker_errors():
             seconds, micros = self._redis.execute_command("TIME")
         now_ms = int(seconds) * 1000 + int(micros) // 1000
-        return Snapshot(now_ms, tuple(self._status(name, now_ms) for name in names))
+        return Snapshot(now_ms, tuple(self._status(name, now_ms) for name in names), self._memory())
+
+    def _memory(self) -> Memory | None:
+        try:
+            with broker_errors():
+                return read_memory(self._redis.execute_command("INFO", "memory"))
+        except AccessDenied:
+            return None
 
     def _status(self, pool: str, now_ms: int) -> PoolStatus:
         keys = PoolKeys(pool)
@@ -97,9 +117,15 @@ class Admin:
             pipeline.zrange(keys.leases, 0, -1, withscores=True)
             pipeline.execute_command("HGETALL", keys.workers)
             pipeline.execute_command("HGETALL", keys.models)
+            pipeline.execute_command("HGETALL", keys.traffic)
             pipeline.execute_command("XLEN", keys.dead)
-            *streams, tenants, leases, workers, models, dead = pipeline.execute(raise_on_error=False)
-        return pool_status(pool, now_ms, streams, tenants, leases, workers, models, dead)
+            pipeline.execute_command("HGETALL", keys.unloaded)
+            answers = pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and error_kind(answer) != "NOGROUP":
+                    raise answer
+        *streams, tenants, leases, workers, models, traffic, dead, unloaded = answers
+        return pool_status(pool, now_ms, streams, tenants, leases, workers, models, traffic, dead, unloaded)
 
 
 def pool_status(
@@ -110,22 +136,35 @@ def pool_status(
     leases: Sequence[tuple[bytes, float]],
     workers: Mapping[bytes, bytes],
     models: Mapping[bytes, bytes],
+    traffic: Mapping[bytes, bytes],
     dead: int,
+    unloaded: Mapping[bytes, bytes],
 ) -> PoolStatus:
-    """Redis's replies as a status. `streams`: length, first entry and pending summary of each priority."""
+    """Redis's replies as a status. `streams`: length, first entry and pending summary of each stream."""
     firsts = [first[0][0] for first in streams[1::3] if first]
     # A pool whose streams somebody deleted has no group until its workers notice: XPENDING is an error then.
     pending = [summary["pending"] for summary in streams[2::3] if isinstance(summary, Mapping)]
     return PoolStatus(
         pool,
-        dict(zip(PRIORITIES, streams[::3], strict=True)),
+        _by_priority(streams[::3]),
         sum(pending),
         max((now_ms - int(first.partition(b"-")[0]) for first in firsts), default=None),
-        {name.decode(): int(count) for name, count in tenants.items()},
-        tuple(_worker(name.decode(), float(until), now_ms, workers) for name, until in _held(leases)),
+        {name.decode(errors="replace"): int(count) for name, count in tenants.items() if name != BYTES},
+        int(tenants.get(BYTES, 0)),
+        tuple(_worker(name, float(until), now_ms, workers) for name, until in _held(leases)),
         tuple(Catalog(read_models(models_read(models))).models),
+        read_plans(models_read(traffic)),
         dead,
+        tuple(sorted(models_read(unloaded))),
     )
+
+
+def _by_priority(lengths: Sequence[int]) -> dict[str, int]:
+    """Both lanes together."""
+    backlog = dict.fromkeys(PRIORITIES, 0)
+    for stream, length in enumerate(lengths):
+        backlog[PRIORITIES[priority_of(stream)]] += length
+    return backlog
 
 
 def rates(before: Snapshot, after: Snapshot) -> dict[str, Rates]:
@@ -139,7 +178,8 @@ def rates(before: Snapshot, after: Snapshot) -> dict[str, Rates]:
 
 def _rates(before: PoolStatus, after: PoolStatus, seconds: float) -> Rates:
     grown = sum(after.backlog.values()) - sum(before.backlog.values())
-    return Rates(_gained("batches", before, after) / seconds, _gained("rows", before, after) / seconds, grown / seconds)
+    batches, rows, failed = (_gained(counter, before, after) / seconds for counter in ("batches", "rows", "failed"))
+    return Rates(batches, rows, failed, grown / seconds)
 
 
 def _gained(counter: str, before: PoolStatus, after: PoolStatus) -> int:
@@ -162,8 +202,11 @@ def _held(leases: Sequence[tuple[bytes, float]]) -> list[tuple[bytes, float]]:
     return [(name, until) for name, until in leases if name != RELEASED.encode()]
 
 
-def _worker(name: str, until_ms: float, now_ms: int, descriptions: Mapping[bytes, bytes]) -> WorkerStatus:
-    return WorkerStatus(name, int(until_ms - now_ms), _about(descriptions.get(name.encode(), b"")))
+def _worker(name: bytes, until_ms: float, now_ms: int, descriptions: Mapping[bytes, bytes]) -> WorkerStatus:
+    about = _about(descriptions.get(name, b""))
+    until = about.get("drains_until_ms")
+    drain_left_ms = max(0, until - now_ms) if isinstance(until, int) and until else None
+    return WorkerStatus(name.decode(errors="replace"), int(until_ms - now_ms), about, drain_left_ms)
 
 
 def _about(description: bytes) -> Mapping[str, Any]:

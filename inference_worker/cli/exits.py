@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 
 import click
 from click.core import ParameterSource
 
 from common.errors import (
+    AccessDenied,
+    BrokerRefuses,
     BrokerUnavailable,
     Cancelled,
     ConfigError,
     DeadlineExceeded,
+    DiskFull,
     InferenceError,
     InvalidRequest,
     ModelNotFound,
+    ModelUnavailable,
     Overloaded,
     PayloadTooLarge,
+    RepositoryUnavailable,
 )
+from common.text import printable
+from inference_worker.exitcodes import Exit
 
-#: 2 is click's for a wrong command line; 64 and up follow sysexits.h.
-CODES: dict[type[InferenceError], int] = {
-    InvalidRequest: 65,
-    PayloadTooLarge: 65,
-    ModelNotFound: 66,
-    BrokerUnavailable: 69,
-    DeadlineExceeded: 75,
-    Overloaded: 75,
-    ConfigError: 78,
-    Cancelled: 130,
+_OURS = ("common", "gateway", "inference_worker")
+CODES: dict[type[InferenceError], Exit] = {
+    InvalidRequest: Exit.DATA,
+    PayloadTooLarge: Exit.DATA,
+    ModelNotFound: Exit.NOT_FOUND,
+    ModelUnavailable: Exit.UNAVAILABLE,
+    BrokerUnavailable: Exit.UNAVAILABLE,
+    BrokerRefuses: Exit.UNAVAILABLE,
+    RepositoryUnavailable: Exit.UNAVAILABLE,
+    AccessDenied: Exit.CONFIG,
+    DeadlineExceeded: Exit.LATER,
+    DiskFull: Exit.LATER,
+    Overloaded: Exit.LATER,
+    ConfigError: Exit.CONFIG,
+    Cancelled: Exit.INTERRUPTED,
 }
-EXIT_BUG = 70
-EXIT_FILE = 74
-EXIT_INTERRUPTED = 130
 
 
 def report(error: Exception, debug: bool) -> int:
     """Say what went wrong, with `debug` where; the exit code."""
     if isinstance(error, click.Abort):
-        return EXIT_INTERRUPTED
+        if not isinstance(error.__cause__, EOFError):
+            return Exit.INTERRUPTED
+        # click takes any end of a file for a Ctrl-D.
+        error = error.__cause__
     if debug:
         traceback.print_exception(error)
     elif isinstance(error, click.UsageError) and "\n" in error.message:
@@ -54,8 +67,10 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, click.ClickException):
         return error.exit_code
     if isinstance(error, InferenceError):
-        return CODES.get(type(error), 1)
-    return EXIT_FILE if isinstance(error, OSError) else EXIT_BUG
+        return CODES.get(type(error), Exit.FAILED)
+    if _missing_package(error):
+        return Exit.CONFIG
+    return Exit.FILE if isinstance(error, OSError) else Exit.BUG
 
 
 def _message(error: Exception) -> str:
@@ -70,7 +85,15 @@ def _message(error: Exception) -> str:
             return f"{file}: {reason}"
         case OSError():
             return str(error)
+        case ModuleNotFoundError() if name := _missing_package(error):
+            return f"this needs the package '{name}', not installed: pip install 'inference-worker[all]'"
     return f"{type(error).__name__}: {error}. This is a bug; `inference-worker --debug ...` shows where"
+
+
+def _missing_package(error: Exception) -> str | None:
+    """The package of an extra that is not installed; None where one of our own modules is missing, or nothing."""
+    name = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else None
+    return None if name in _OURS else name
 
 
 def _origin(error: click.UsageError) -> str:
@@ -80,7 +103,8 @@ def _origin(error: click.UsageError) -> str:
         return ""
     source = error.ctx.get_parameter_source(parameter.name)
     if source is ParameterSource.ENVIRONMENT:
-        return f", set by {parameter.envvar}"
+        names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
+        return f", set by {next(name for name in names if os.environ.get(name))}"
     return ", set in the configuration file" if source is ParameterSource.DEFAULT_MAP else ""
 
 
@@ -89,4 +113,4 @@ def _hint(error: click.UsageError) -> str:
 
 
 def _one_line(text: str) -> str:
-    return "; ".join(line for line in map(str.strip, text.splitlines()) if line)
+    return printable("; ".join(line for line in map(str.strip, text.splitlines()) if line))

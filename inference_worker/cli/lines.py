@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from contextlib import suppress
+
 import click
 
+from common.orders import label_of
+from common.text import visible
 from inference_worker import events
 
 
@@ -26,12 +32,24 @@ class EventLines:
             case events.Exited(worker, _, code, error, restart_s, looping):
                 self.errors.add(error)
                 _say(_ended(worker, code, error, restart_s, looping), None if code == 0 else "red")
+            case events.Ordered(pool, order):
+                _say(f"pool '{pool}' is told to {order.do} {label_of(order.model, order.version)}")
+            case events.Obeyed(worker, _, order, report):
+                changed = f"{', '.join(report.models) or 'nothing to do'} ({report.seconds:.1f} s)"
+                outcome = changed if report.ok else report.error
+                _say(f"worker {worker} {order.do}: {outcome}", "green" if report.ok else "red")
             case events.Draining(children, within_s):
                 _say(f"draining {children} workers, within {within_s:.0f} s; once more ends them at once")
             case events.BrokerLost(pool, error):
                 _say(f"pool '{pool}' has no broker, tried again each second: {error}", "red")
             case events.BrokerBack(pool, away_s):
                 _say(f"pool '{pool}' has its broker back after {away_s:.1f} s", "green")
+            case events.BrokerFull(pool, memory):
+                _say(f"warning: the Redis of pool '{pool}' holds {memory}; raise its maxmemory", "yellow")
+            case events.BrokerHasRoom(pool, memory):
+                _say(f"the Redis of pool '{pool}' has room again: {memory}", "green")
+            case events.BrokerForgot(pool, gone):
+                _say(f"this Redis is empty: {gone} of pool '{pool}' are gone; set them again, splits first", "red")
             case events.Warned(text):
                 _say(f"warning: {text}", "yellow")
 
@@ -44,4 +62,14 @@ def _ended(worker: int, code: int, error: str, restart_s: float | None, looping:
 
 
 def _say(text: str, colour: str | None = None) -> None:
-    click.secho(text, fg=colour, err=True)
+    # A disk that is full, or a reader that has gone, costs the line and not the workers.
+    with suppress(OSError):
+        click.secho(f"{_stamp()}{visible(text)}", fg=colour, err=True)
+
+
+def _stamp() -> str:
+    """The time, as log lines have it; a terminal's reader knows it."""
+    if sys.stderr.isatty():
+        return ""
+    now_s = time.time()
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now_s))},{int(now_s % 1 * 1000):03d} "

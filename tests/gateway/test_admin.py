@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import msgpack
 import pytest
 import redis
 
 from common.broker import Broker
+from common.connect import connect
+from common.embedded import EmbeddedRedis
 from common.scripts import Finish
 from gateway.admin import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
 from tests.support.echo_worker import model
@@ -85,16 +89,47 @@ def test_a_pool_that_was_never_started_is_empty(admin: Admin, pool: str) -> None
     assert (found.backlog, found.in_flight, found.workers) == ({"high": 0, "normal": 0, "low": 0}, 0, ())
 
 
+def test_the_time_that_a_draining_worker_has_left_is_told(admin: Admin, broker: Broker) -> None:
+    until_ms = admin.snapshot([]).at_ms + 20_000
+    broker.renew(10_000, [("drains", msgpack.packb({"drains_until_ms": until_ms})), ("runs", msgpack.packb({}))])
+
+    left_ms = {worker.name: worker.drain_left_ms for worker in status(admin, broker).workers}
+
+    assert left_ms["runs"] is None
+    assert 10_000 < (left_ms["drains"] or 0) <= 20_000
+
+
+# Memory
+
+
+def test_how_full_redis_is_stands_beside_the_pools(admin: Admin) -> None:
+    memory = admin.snapshot([]).memory
+
+    assert memory is not None
+    assert memory.used > 0
+
+
+def test_a_user_who_may_not_ask_how_full_it_is_sees_the_rest() -> None:
+    with EmbeddedRedis() as server, closing(connect(server.url)) as client:
+        client.execute_command("ACL", "SETUSER", "default", "-info")
+
+        found = Admin(client).snapshot()
+
+        client.execute_command("ACL", "SETUSER", "default", "+info")
+    assert (found.memory, found.pools) == (None, ())
+
+
 # Rates
 
 
-def snapshot(at_ms: int, backlog: int, **rows: int) -> Snapshot:
-    workers = tuple(WorkerStatus(name, 1, {"rows": count, "batches": count // 10}) for name, count in rows.items())
-    return Snapshot(at_ms, (PoolStatus("p", {"normal": backlog}, 0, None, {}, workers, (), 0),))
+def snapshot(at_ms: int, backlog: int, /, failed: int = 0, **rows: int) -> Snapshot:
+    abouts = {name: {"rows": count, "batches": count // 10, "failed": failed} for name, count in rows.items()}
+    workers = tuple(WorkerStatus(name, 1, about) for name, about in abouts.items())
+    return Snapshot(at_ms, (PoolStatus("p", {"normal": backlog}, 0, None, {}, 0, workers, (), {}, 0),))
 
 
 def test_rates_come_from_what_changed_between_two_snapshots() -> None:
-    assert rates(snapshot(1000, 50, w=100), snapshot(3000, 10, w=300)) == {"p": Rates(10.0, 100.0, -20.0)}
+    assert rates(snapshot(1000, 50, 1, w=100), snapshot(3000, 10, 7, w=300)) == {"p": Rates(10.0, 100.0, 3.0, -20.0)}
 
 
 def test_a_worker_that_is_new_or_was_started_again_counts_from_zero() -> None:
