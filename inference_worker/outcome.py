@@ -10,8 +10,8 @@ from typing import NamedTuple
 from common.errors import InferenceError, ModelError
 from common.scripts import Entry
 from common.tensor import Array
-from inference_worker.backends.base import describe
-from inference_worker.item import Part
+from common.text import describe
+from inference_worker.item import Item, Part
 from inference_worker.registry import Loaded
 
 
@@ -43,6 +43,12 @@ class Refusal(NamedTuple):
 
 def failed(part: Part, error: InferenceError) -> Outcome:
     return Outcome(part, {}, error, time.monotonic(), 0, part.rows)
+
+
+def refused(item: Item, error: InferenceError) -> Refusal:
+    """Of an item that never runs."""
+    request = item.request
+    return Refusal(item.entry, request.id, request.reply_to or "", request.model, error)
 
 
 def as_model_error(loaded: Loaded, error: Exception) -> InferenceError:

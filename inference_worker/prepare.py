@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from common.errors import InvalidRequest, ModelError
+from common.keys import is_bulk, priority_of
 from common.names import shorten
-from common.tensor import Array, dtype_name
+from common.tensor import Array, as_array, dtype_name
 from inference_worker.backends.base import ModelRequest
 from inference_worker.item import Item, Part, Signature
+from inference_worker.padding import longest, row_shapes
 from inference_worker.registry import Loaded
-from inference_worker.spec import ModelSpec, TensorSpec
+from inference_worker.spec import MAX_ROWS, ModelSpec, TensorSpec
 
 #: A lower priority's part goes first once it has waited so much longer: urgent ones pass, none starves.
 HEAD_START_S = (0.0, 0.05, 0.2)
+#: In the bulk lane it has to wait so much longer still. What is held of it fills the batches of the others until then.
+BULK_S = 10.0
+#: A part goes as if its deadline were at most so long after its turn: a near deadline passes, none starves for it.
+PATIENCE_S = 1.0
 
-#: More hold up all other requests; and rows of no elements cost their sender nothing.
-MAX_ROWS = 65_536
 #: Rows whose sizes may differ are held and chosen one by one.
 MAX_PADDED_ROWS = 4096
 
@@ -28,6 +32,7 @@ MAX_PADDED_ROWS = 4096
 BARE = "input"
 
 Features = Mapping[str, Array | list[Array]]
+Rows = TypeVar("Rows", Array, list[Array])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +69,67 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> Checked:
 
 
 def preprocess(loaded: Loaded, request: ModelRequest) -> Features:
-    """The model's own preprocess stage. Raises ModelError where it fails or returns the wrong number of rows."""
+    """The model's own preprocess stage. Raises ModelError where it fails or returns anything but arrays with the rows.
+
+    A list of rows is one array where they have one size and nothing is padded, else a list of arrays.
+    """
     features = loaded.backend.preprocess(request)
+    if features is request.inputs:
+        return request.inputs
     if not isinstance(features, Mapping) or not features:
-        raise ModelError(
-            f"preprocess of model '{loaded.spec.name}' must return a map of arrays; got {shorten(features)}"
-        )
-    for name, rows in features.items():
-        if len(rows) != request.rows:
-            raise ModelError(
-                f"preprocess of model '{loaded.spec.name}' returned {len(rows)} rows of '{name}' for {request.rows}"
-            )
-    return features
+        raise _wrong_stage(loaded.spec, f"must return a map of arrays; got {shorten(features)}")
+    return {name: _feature(loaded.spec, name, rows, request.rows) for name, rows in features.items()}
 
 
 def parts_of(item: Item, features: Features) -> Iterator[Part]:
     """Cut an item into parts: single rows where their sizes may differ, else as many as a batch takes."""
     limits = item.loaded.spec.batch
-    step = 1 if limits.pad else limits.rows
-    order = item.taken_s + HEAD_START_S[item.entry.stream]
+    step = 1 if limits.pad or list in map(type, features.values()) else limits.rows
+    deadline_s, order = item.deadline_s, order_of(item)
     for start in range(0, item.model_request.rows, step):
         stop = min(start + step, item.model_request.rows)
         arrays = {name: _slice(rows, start, stop) for name, rows in features.items()}
+        shapes = row_shapes(arrays, limits.pad)
         yield Part(
-            item, start, stop - start, arrays, _signature(item.loaded, arrays), _length(limits.pad, arrays), order
-        )
+            item, start, stop - start, arrays, _signature(item.loaded, arrays),
+            shapes, longest(shapes), order, deadline_s,
+        )  # fmt: skip
+
+
+def order_of(item: Item) -> float:
+    """Items of a lower order go first."""
+    return min(item.taken_s + _head_start_s(item.entry.stream), item.deadline_s - PATIENCE_S)
+
+
+def _head_start_s(stream: int) -> float:
+    return HEAD_START_S[priority_of(stream)] + (BULK_S if is_bulk(stream) else 0.0)
+
+
+def _feature(spec: ModelSpec, name: str, value: object, rows: int) -> Array | list[Array]:
+    """What a preprocess stage returned under `name`, with as many rows as the request. Raises ModelError."""
+    if not isinstance(value, (list, tuple)):
+        array = np.asarray(value)
+        if array.ndim == 0:
+            raise _wrong_stage(
+                spec, f"must return arrays with rows first, or lists of rows; got {shorten(value)} for '{name}'"
+            )
+        return _as_many(spec, name, array, rows)
+    try:
+        listed = _as_many(spec, name, [as_array(one) for one in value], rows)
+    except ValueError as error:
+        raise _wrong_stage(spec, f"returned a row of '{name}' that is no array: {error}") from error
+    alike = name not in spec.batch.pad and len({(one.shape, one.dtype) for one in listed}) == 1
+    return np.stack(listed) if alike else listed
+
+
+def _as_many(spec: ModelSpec, name: str, value: Rows, rows: int) -> Rows:
+    if len(value) != rows:
+        raise _wrong_stage(spec, f"returned {len(value)} rows of '{name}' for {rows}")
+    return value
+
+
+def _wrong_stage(spec: ModelSpec, problem: str) -> ModelError:
+    return ModelError(f"preprocess of model '{spec.name}:{spec.version}' {problem}")
 
 
 def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
@@ -122,12 +163,10 @@ def _listed(rows: set[int | None]) -> str:
     return ", ".join(sorted("one item" if count is None else str(count) for count in rows))
 
 
-def _slice(rows: Array | Sequence[Array], start: int, stop: int) -> Array:
-    if isinstance(rows, np.ndarray):
-        return rows if stop - start == len(rows) else rows[start:stop]
-    if stop - start == 1:
-        return np.asarray(rows[start])[None]
-    return np.stack(rows[start:stop])
+def _slice(rows: Array | list[Array], start: int, stop: int) -> Array:
+    if isinstance(rows, list):
+        return rows[start][None]
+    return rows if stop - start == len(rows) else rows[start:stop]
 
 
 def _signature(loaded: Loaded, arrays: Mapping[str, Array]) -> Signature:
@@ -137,7 +176,3 @@ def _signature(loaded: Loaded, arrays: Mapping[str, Array]) -> Signature:
         id(loaded),
         *((name, array.dtype.str, array.ndim if name in pad else array.shape[1:]) for name, array in arrays.items()),
     )
-
-
-def _length(pad: Mapping[str, float], arrays: Mapping[str, Array]) -> int:
-    return max((array[0].size for name, array in arrays.items() if name in pad and len(array)), default=0)

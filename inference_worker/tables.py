@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from common.errors import ConfigError, InvalidRequest
 from common.names import shorten
+from common.tomlfile import TomlFile, join
 
-_ASSIGNMENT = re.compile(r"\s*([\w-]+)\s*=")
-_HEADER = re.compile(r"\s*(\[\[?)\s*([\w.-]+)\s*\]")
 _MISSING: Any = object()
 
 
@@ -28,38 +25,10 @@ TABLE = Kind("a table", lambda value: isinstance(value, Mapping))
 TABLES = Kind("a list of tables", lambda value: isinstance(value, list) and all(map(TABLE.holds, value)))
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a declaration stands, for messages: a file, and its TOML text where lines can be told."""
-
-    file: str
-    text: str = ""
-
-    def wrong(self, path: str, problem: str) -> ConfigError:
-        """The error for the key at `path`, such as `batch.rows` or `inputs[1].dtype`."""
-        line = self._line(path)
-        return ConfigError(f"{self.file}{f':{line}' if line else ''}: {path} {problem}")
-
-    def _line(self, path: str) -> int | None:
-        table, seen = "", Counter[str]()
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if header := _HEADER.match(line):
-                name = header[2]
-                table = f"{name}[{seen[name]}]" if header[1] == "[[" else name
-                seen[name] += 1
-                found = path in (table, name)
-            else:
-                assignment = _ASSIGNMENT.match(line)
-                found = assignment is not None and path == _join(table, assignment[1])
-            if found:
-                return number
-        return None
-
-
 class Table:
     """One table of a declaration. Every method raises ConfigError that names file, line and key."""
 
-    def __init__(self, source: Source, path: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, source: TomlFile, path: str, values: Mapping[str, Any]) -> None:
         self._source = source
         self._path = path
         self._left = dict(values)
@@ -109,8 +78,4 @@ class Table:
         return self._source.wrong(self._path_of(key), problem)
 
     def _path_of(self, key: str) -> str:
-        return _join(self._path, key)
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+        return join(self._path, key)

@@ -30,7 +30,10 @@ class BackendKind:
 
 BACKENDS: Mapping[str, BackendKind] = {
     "torch": BackendKind(
-        "inference_worker.backends.torch", "TorchBackend", "torch", ("file", "code", "weights", "arguments")
+        "inference_worker.backends.torch",
+        "TorchBackend",
+        "torch",
+        ("file", "code", "weights", "arguments", "dtype", "compile", "channels_last"),
     ),
     "onnx": BackendKind("inference_worker.backends.onnx", "OnnxBackend", "onnx", ("file",)),
     "python": BackendKind("inference_worker.backends.python", "PythonBackend", "worker", None),

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ConfigError, InferenceError, ModelError
+from common.text import describe
 from inference_worker.spec import ModelSpec
 from inference_worker.weights import resolve
 
 if TYPE_CHECKING:
     from common.tensor import Array
+    from inference_worker.stages import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Backend(ABC):
 
     #: Hexadecimal digest of weights and code, a part of every cache key. `open_model` sets it.
     weights: str = ""
+    #: "preprocess" and "postprocess", where they have threads of their own: their calls may then come at once.
+    stages: Mapping[str, Stage] = MappingProxyType({})
 
     @abstractmethod
     def load(self, context: Context) -> None:
@@ -98,9 +103,3 @@ def readable(reference: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ConfigError(f"'{reference}' cannot be read: {describe(error)}") from error
-
-
-def describe(error: BaseException) -> str:
-    """An exception of somebody else's code on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

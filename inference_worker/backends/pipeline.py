@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from common.errors import ConfigError, InferenceError, ModelError
 from common.tensor import Array
+from common.text import describe
 from inference_worker.backends import BackendKind, backend_class
-from inference_worker.backends.base import Backend, Context, ModelRequest, describe
+from inference_worker.backends.base import Backend, Context, ModelRequest
 from inference_worker.code import imported_files, load_object
-from inference_worker.spec import MANIFEST, ModelSpec
+from inference_worker.crew import Crew
+from inference_worker.foreign import is_failure
+from inference_worker.spec import MANIFEST, STAGES, ModelSpec
+from inference_worker.stage_process import load_stages
+from inference_worker.stages import Stage
+from inference_worker.trust import check_trust
 from inference_worker.weights import PACKAGE, digest, files_in, resolve
-
-STAGES = ("preprocess", "postprocess")
 
 
 class Pipeline(Backend):
@@ -24,18 +29,21 @@ class Pipeline(Backend):
         self._preprocess = self._backend.preprocess
         self._postprocess = self._backend.postprocess
         self._name = ""
+        self._crews: list[Crew] = []
 
     def load(self, context: Context) -> None:
         self._name = f"{context.spec.name}:{context.spec.version}"
         try:
+            check_trust(context.spec)
             self._add_stages(context)
             self._backend.load(context)
-            self.weights = digest(_files_of(context.spec))
-        except ConfigError as error:
-            raise ConfigError(f"model '{self._name}': {error}") from error
-        except InferenceError:
-            raise
-        except (Exception, SystemExit) as error:
+            self.weights = digest(files_of(context.spec))
+        except BaseException as error:
+            self._close_stages()
+            if isinstance(error, ConfigError):
+                raise ConfigError(f"model '{self._name}': {error}") from error
+            if isinstance(error, InferenceError):
+                raise
             raise self._failed("load", error) from error
 
     def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -43,7 +51,7 @@ class Pipeline(Backend):
             return self._backend.infer(batch)
         except InferenceError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failed("infer", error) from error
 
     def preprocess(self, request: ModelRequest) -> Mapping[str, Array | list[Array]]:
@@ -51,7 +59,7 @@ class Pipeline(Backend):
             return self._preprocess(request)
         except InferenceError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failed("preprocess", error) from error
 
     def postprocess(self, outputs: Mapping[str, Array], request: ModelRequest) -> Mapping[str, Array]:
@@ -59,32 +67,58 @@ class Pipeline(Backend):
             return self._postprocess(outputs, request)
         except InferenceError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failed("postprocess", error) from error
 
     def close(self) -> None:
+        self._close_stages()
         self._backend.close()
 
-    def _add_stages(self, context: Context) -> None:
-        code = context.spec.processing.get("code")
-        if code is None:
-            return
-        stage = load_object(code, context.spec.folder)()
-        if not any(hasattr(stage, name) for name in STAGES):
-            raise ConfigError(f"processing.code '{code}' defines neither of the methods {' and '.join(STAGES)}")
-        if hasattr(stage, "load"):
-            stage.load(context)
-        self._preprocess = getattr(stage, "preprocess", self._preprocess)
-        self._postprocess = getattr(stage, "postprocess", self._postprocess)
+    def _close_stages(self) -> None:
+        for stage in self.stages.values():
+            stage.close()
+        for crew in self._crews:
+            crew.close()
 
-    def _failed(self, step: str, error: BaseException) -> ModelError:
+    def _add_stages(self, context: Context) -> None:
+        spec = context.spec
+        if "code" in spec.processing:
+            methods = _methods_here(context)
+            for name, limits in spec.stages.items():
+                if limits.processes:
+                    crew = Crew(context, name, limits.workers, lambda: digest(files_of(spec)) == self.weights)
+                    self._crews.append(crew)
+                    crew.start()
+                    methods[name] = crew.call
+            self._preprocess = methods.get("preprocess", self._preprocess)
+            self._postprocess = methods.get("postprocess", self._postprocess)
+        self.stages = {name: Stage(f"{name} of {self._name}", limits.workers) for name, limits in spec.stages.items()}
+
+    def _failed(self, step: str, error: BaseException) -> BaseException:
+        """What to raise for it."""
+        if not is_failure(error):
+            return error
         return ModelError(f"{step} of model '{self._name}' failed: {describe(error)}")
 
     def __repr__(self) -> str:
         return f"Pipeline({self._name or 'nothing loaded'}, {type(self._backend).__name__})"
 
 
-def _files_of(spec: ModelSpec) -> Iterator[tuple[str, Path]]:
+def _methods_here(context: Context) -> dict[str, Any]:
+    """The stages of processing.code that run in this process. Where all run in their own, none is made here."""
+    spec = context.spec
+    code, apart = spec.processing["code"], [name for name, limits in spec.stages.items() if limits.processes]
+    made = load_object(code, spec.folder)
+    if apart and isinstance(made, type) and not any(hasattr(made, name) for name in STAGES if name not in apart):
+        return {}
+    stages = load_stages(context)
+    methods = {name: getattr(stages, name) for name in STAGES if hasattr(stages, name)}
+    if not methods:
+        raise ConfigError(f"processing.code '{code}' defines neither of the methods {' and '.join(STAGES)}")
+    return methods
+
+
+def files_of(spec: ModelSpec) -> Iterator[tuple[str, Path]]:
     """(label, path) of all that a loaded model's results depend on, as far as files tell."""
     if _is_python_file(spec):
         yield from imported_files(resolve(spec.options["code"].rpartition(":")[0], spec.folder))

@@ -6,13 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-import numpy as np
-
 from common.errors import ConfigError, InvalidRequest
-from common.tensor import Array, numpy_dtype
+from common.tensor import Array
 from inference_worker.backends.base import Backend, Context, ModelRequest, name_outputs
 from inference_worker.code import load_object
 from inference_worker.model import Model
+from inference_worker.outputs import to_array
 from inference_worker.spec import ModelSpec
 
 #: What clients call a bare value for a model that declares no inputs.
@@ -25,13 +24,13 @@ class PythonBackend(Backend):
     def load(self, context: Context) -> None:
         spec = context.spec
         self._spec = spec
-        self._dtypes = {one.name: numpy_dtype(one.dtype) for one in spec.outputs}
+        self._dtypes = {one.name: one.dtype for one in spec.outputs}
         self._model = _model(load_object(spec.options["code"], spec.folder), spec)
         self._model.load(context)
 
     def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         outputs = name_outputs(self._spec, self._model.infer(batch))
-        return {name: to_array(value, self._dtypes.get(name)) for name, value in outputs.items()}
+        return {name: to_array(self._spec, name, value, self._dtypes.get(name)) for name, value in outputs.items()}
 
     def preprocess(self, request: ModelRequest) -> Mapping[str, Array | list[Array]]:
         return self._model.preprocess(request)
@@ -76,23 +75,6 @@ class FunctionModel(Model):
 
     def _takes(self, names: Set[str]) -> bool:
         return self._required <= names and (self._takes_any or names <= self._known)
-
-
-def to_array(value: Any, dtype: np.dtype[Any] | None) -> Array:
-    """What a model returned for one output, as an array: of the declared dtype, else as a client would send it.
-
-    Strings stay objects, and Python floats become float32, as models have them. Raises ValueError for
-    rows that differ in size.
-    """
-    if isinstance(value, np.ndarray):
-        return value if dtype is None else value.astype(dtype, copy=False)
-    array = np.asarray(value)
-    if array.dtype.kind in "US":
-        # Made again from the objects: numpy's own strings lose trailing zero bytes.
-        return np.array(value, dtype=object)
-    if dtype is None and array.dtype == np.float64:
-        return array.astype(np.float32)
-    return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def _model(code: Any, spec: ModelSpec) -> Model:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from common.errors import InvalidRequest, ModelError
 from inference_worker.backends.base import ModelRequest
-from inference_worker.prepare import check_inputs, parts_of, preprocess
+from inference_worker.prepare import BULK_S, Features, check_inputs, parts_of, preprocess
+from inference_worker.registry import Loaded
 from inference_worker.spec import ModelSpec, TensorSpec
-from tests.support.items import item, model, parts
+from tests.support.items import FunctionBackend, item, model, part, parts
 
 SPEC = ModelSpec("m", "1", "python", inputs=(TensorSpec("x", "FP32", (2,)), TensorSpec("t", "BYTES", ())))
 X = np.zeros(2, np.float32)
@@ -64,15 +67,70 @@ def test_rows_of_a_fixed_size_stay_together_up_to_the_limit() -> None:
 def test_preprocess_may_give_rows_of_different_sizes() -> None:
     loaded = model(pad={"tokens": 0})
     one = item(loaded, np.zeros((2, 3)))
-    features = {"tokens": [np.arange(4), np.arange(6)]}
+    features: Features = {"tokens": [np.arange(4), np.arange(6)]}
     assert [(part.length, part.arrays["tokens"].shape) for part in parts_of(one, features)] == [
         (4, (1, 4)),
         (6, (1, 6)),
     ]
 
 
-def test_preprocess_must_keep_the_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = model()
-    monkeypatch.setattr(loaded.backend, "preprocess", lambda request: {"x": np.zeros((3, 2))})
-    with pytest.raises(ModelError, match="returned 3 rows of 'x' for 2"):
-        preprocess(loaded, ModelRequest({}, 2, {}))
+class Stage(FunctionBackend):
+    """A backend whose preprocess stage returns `features`, whatever that is."""
+
+    def __init__(self, features: Any) -> None:
+        super().__init__(lambda batch: batch)
+        self._features = features
+
+    def preprocess(self, request: ModelRequest) -> Any:
+        return self._features
+
+
+def preprocessed(features: Any, **limits: Any) -> Features:
+    """`features` as those of a request of 2 rows."""
+    return preprocess(Loaded(model(**limits).spec, Stage(features)), ModelRequest({}, 2, {}))
+
+
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        ({"x": np.zeros((3, 2))}, "returned 3 rows of 'x' for 2"),
+        ({"x": [1, 2, 3]}, "returned 3 rows of 'x' for 2"),
+        ({"x": 7}, "must return arrays with rows first, or lists of rows; got 7 for 'x'"),
+        ({"x": np.float32(1.5)}, "must return arrays with rows first, or lists of rows; got np.float32(1.5) for 'x'"),
+        ({"x": np.array(3)}, "must return arrays with rows first, or lists of rows; got array(3) for 'x'"),
+        ({"x": None}, "must return arrays with rows first, or lists of rows; got None for 'x'"),
+        ({"x": "ab"}, "must return arrays with rows first, or lists of rows; got 'ab' for 'x'"),
+        ({"x": {1, 2}}, "must return arrays with rows first, or lists of rows; got {1, 2} for 'x'"),
+        ({"x": [[[1], [2, 3]], [1]]}, "returned a row of 'x' that is no array: "),
+        ({}, "must return a map of arrays; got a dict of 0"),
+        (None, "must return a map of arrays; got None"),
+        ([1, 2], "must return a map of arrays; got a list of 2"),
+    ],
+)
+def test_preprocess_must_return_arrays_with_the_rows_of_its_request(features: Any, told: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        preprocessed(features)
+    assert f"preprocess of model 'm:1' {told}" in str(caught.value)
+
+
+def test_a_list_of_rows_of_one_size_is_an_array() -> None:
+    found = preprocessed({"x": [[1, 2], [3, 4]], "text": ["a\0", "b"]})
+    assert isinstance(found["x"], np.ndarray)
+    assert isinstance(found["text"], np.ndarray)
+    assert (found["x"].tolist(), found["text"].tolist()) == ([[1, 2], [3, 4]], ["a\0", "b"])
+
+
+def test_rows_of_different_sizes_that_are_not_padded_do_not_share_a_batch() -> None:
+    loaded = model(rows=8)
+    one = item(loaded, np.zeros((2, 3)))
+    cut = list(parts_of(one, preprocessed({"x": [np.arange(4), np.arange(6)]})))
+    assert [part.arrays["x"].shape for part in cut] == [(1, 4), (1, 6)]
+    assert cut[0].signature != cut[1].signature
+
+
+def test_what_others_send_goes_before_a_tenants_backlog_until_that_has_waited_long() -> None:
+    loaded = model(rows=8)
+    bulk, fresh = part(loaded, taken_s=0.0, stream=4), part(loaded, taken_s=5.0, stream=1)
+    later = part(loaded, taken_s=BULK_S + 1.0, stream=1)
+
+    assert fresh.order < bulk.order < later.order

@@ -77,15 +77,15 @@ def test_a_list_becomes_the_array_that_it_looks_like(
     assert output.tolist() == values
 
 
-def test_a_declared_output_gets_its_dtype(tmp_path: Path) -> None:
-    declared = '[[outputs]]\nname = "n"\ndtype = "UINT8"\nshape = []'
-    backend = python_model(tmp_path, "def run(x):\n    return [1, 2]\n", declared)
-    assert backend.infer({"x": np.zeros(2)})["n"].dtype == np.uint8
+def test_python_floats_keep_their_precision_where_fp64_is_declared(tmp_path: Path) -> None:
+    declared = '[[outputs]]\nname = "n"\ndtype = "FP64"\nshape = []'
+    backend = python_model(tmp_path, "def run(x):\n    return [0.1, 0.2]\n", declared)
+    assert backend.infer({"x": np.zeros(2)})["n"].tolist() == [0.1, 0.2]
 
 
 def test_rows_that_differ_in_size_are_a_model_error(tmp_path: Path) -> None:
     backend = python_model(tmp_path, "def run(x):\n    return [[1], [2, 3]]\n")
-    with pytest.raises(ModelError, match="infer of model 'm:1' failed: ValueError: ") as caught:
+    with pytest.raises(ModelError, match="model 'm:1' gave rows of its output 'output' that cannot become an array: ") as caught:
         backend.infer({"x": np.zeros(2)})
     one_line(caught)
 
