@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from common import scripts
 from common.connect import BLOCK_MS, broker_errors, error_kind
 from common.keys import PoolKeys
-from common.scripts import INBOX_CHUNK, Answer, Call, Submission
+from common.scripts import INBOX_CHUNK, Answer, Answers, Call, Published, Submission
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -28,15 +28,32 @@ class AsyncBroker:
     def pool(self) -> str:
         return self.keys.pool
 
-    async def submit(self, submissions: Sequence[Submission], inbox: str, lifetime_ms: int) -> list[Answer]:
+    async def submit(self, submissions: Sequence[Submission], inbox: str, lifetime_ms: int) -> Answers:
         raw = await self._run(scripts.submit(self.keys, submissions, inbox, lifetime_ms))
-        return scripts.submit_answers(self.pool, raw)
+        answers = scripts.submit_answers(self.pool, raw)
+        for index in scripts.notes(answers):
+            answers[index] = await self._stored(submissions[index], answers[index], inbox, lifetime_ms)
+        return answers
 
     async def cancel(self, inbox: str, request_ids: Iterable[str]) -> int:
         return int(await self._run(scripts.cancel(self.keys, inbox, request_ids)))
 
-    async def models(self) -> dict[str, bytes]:
-        return scripts.models_read(await self._execute("HGETALL", self.keys.models))
+    async def published(self) -> Published:
+        with broker_errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for command in scripts.published(self.keys):
+                    pipeline.execute_command(*command)
+                return scripts.published_read(await pipeline.execute())
+
+    async def workers(self) -> int:
+        """How many worker processes have a lease that holds."""
+        seconds, micros = await self._execute("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        return int(await self._execute("ZCOUNT", self.keys.leases, now_ms, "+inf"))
+
+    async def is_in_flight(self, request_id: str) -> bool:
+        """Whether somebody waits for it and it is not answered yet."""
+        return bool(await self._execute("EXISTS", self.keys.waiters(request_id)))
 
     async def wake(self, inbox: str) -> None:
         with broker_errors():
@@ -53,6 +70,11 @@ class AsyncBroker:
     async def fetch(self, key: str) -> bytes | None:
         value: bytes | None = await self._execute("GET", key)
         return value
+
+    async def _stored(self, submission: Submission, note: Answer, inbox: str, lifetime_ms: int) -> Answer:
+        """A long reply, of which submit gave the key. One that expired in between is computed again."""
+        reply: bytes | None = await self._execute("GET", note)
+        return reply if reply is not None else (await self.submit([submission], inbox, lifetime_ms))[0]
 
     async def _run(self, call: Call) -> Any:
         script, keys, argv = call

@@ -5,6 +5,8 @@
     redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[?db=0]     rediss+sentinel://
     redis+cluster://[[user]:password@]host[:port][,host[:port]...]                     rediss+cluster://
 
+Behind a ? may stand `db`, `password_file` (credentials.py) and, over TLS, the options of tls.py.
+
 redis is imported when the first connection is made: it takes longer to import than all of the client.
 """
 
@@ -16,7 +18,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from common.errors import BrokerUnavailable, ConfigError, InferenceError, InternalError
+from common import credentials, tls
+from common.errors import (
+    AccessDenied,
+    BrokerRefuses,
+    BrokerUnavailable,
+    ConfigError,
+    InferenceError,
+    InternalError,
+)
 
 if TYPE_CHECKING:
     import redis
@@ -29,11 +39,16 @@ SOCKET_TIMEOUT_S = 10.0
 DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
 FORMS = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
 _SCHEMES = ("redis", "rediss", "unix", *(f"{plain}+{kind}" for plain in ("redis", "rediss") for kind in DEFAULT_PORTS))
-#: What may stand behind the ? of a URL: the database, and for one server over TLS where its certificates are.
-_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 
 # In front, as everywhere; of an error inside a script Redis 6.2 tells in the middle, some with a hyphen.
 _ERROR_WORD = re.compile(r"(?:^|: -?)([A-Z]{3,})(?= |$)")
+# What a command inside a script lacks a permission for has no word of its own: so say Redis 7 and later, and 6.2.
+# And Redis 7 hears no long command of one who has not said who he is.
+_DENIED = re.compile(r"\bACL failure in script\b|The user executing the script can't |unauthenticated (multi)?bulk")
+# Where in which script it happened: 6.2 says so in front, once or twice, and 7 behind.
+_SCRIPT = re.compile(
+    r"^Error running script \(call to \w+\): (@user_script: ?\d+: )*|\.? script: \w+, on @user_script:\d+"
+)
 _PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED", "BUSY", "READONLY", "LOADING")
 
 
@@ -61,7 +76,7 @@ def connect(url: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis
         with broker_errors():  # the only form that connects at once: it asks the nodes for their slots
             cluster: Any = redis.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
         return cluster  # type: ignore[no-any-return]
-    client: redis.Redis = LeanRedis.from_url(url, **options)
+    client: redis.Redis = LeanRedis.from_url(_place(parts), **options, **_identity(parts), **_tls(parts))
     return client
 
 
@@ -85,7 +100,7 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in _hosts(parts)]
         cluster: Any = redis.asyncio.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
         return cluster  # type: ignore[no-any-return]
-    return redis.asyncio.Redis.from_url(url, **options)
+    return redis.asyncio.Redis.from_url(_place(parts), **options, **_identity(parts), **_tls(parts))
 
 
 def execute_together(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -129,14 +144,23 @@ def check_url(url: str) -> SplitResult:
 
 
 def hide_password(url: str) -> str:
-    """`url` as it may be shown: the password is replaced by ***."""
-    scheme, separator, rest = re.sub(r"(password=)[^&]*", r"\1***", url).rpartition("://")
-    credentials, at, place = rest.rpartition("@")
+    """`url` as it may be shown: the password is replaced by ***, and so is what it sets that we do not know."""
+    scheme, separator, rest = url.rpartition("://")
+    credentials_, at, place = rest.rpartition("@")
+    place, mark, query = place.partition("?")
+    behind = mark + "&".join(map(_hide_option, query.split("&")))
     if not at:
         # `redis://:secret` lacks its host: what stands where a port would is no port, so it may be the password.
-        return scheme + separator + re.sub(r":(?!\d{1,5}(?:[/?,]|$))[^/?,\]]+(?=[/?,]|$)", ":***", rest)
-    user, colon, _ = credentials.partition(":")
-    return f"{scheme}{separator}{user}{':***' if colon else ''}@{place}"
+        return scheme + separator + re.sub(r":(?!\d{1,5}(?:[/,]|$))[^/,\]]+(?=[/,]|$)", ":***", place) + behind
+    user, colon, _ = credentials_.partition(":")
+    return f"{scheme}{separator}{user}{':***' if colon else ''}@{place}{behind}"
+
+
+def _hide_option(text: str) -> str:
+    name = text.partition("=")[0]
+    if name in ("db", credentials.PASSWORD_FILE, *tls.OPTIONS):
+        return text
+    return "password=***" if name == "password" else "***" if text else ""
 
 
 @contextmanager
@@ -162,29 +186,56 @@ def error_kind(error: Exception) -> str:
     return word.group(1) if word else ""
 
 
+def error_text(error: BaseException) -> str:
+    """What Redis says is wrong, without the place in our script where it met it."""
+    return _SCRIPT.sub("", str(error)).removeprefix("-")
+
+
+def is_silent(error: BrokerUnavailable) -> bool:
+    """Whether it is a Redis that lets one connect and then does not answer in time: stopped, or busy."""
+    import redis.exceptions
+
+    cause = error.__cause__
+    return isinstance(cause, redis.exceptions.TimeoutError) and "connecting" not in str(cause)
+
+
 def _translated(error: Exception) -> Exception:
     import redis.exceptions
 
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return ConfigError(f"Redis refuses the user or password of the broker URL: {error}")
-    unavailable = (
-        redis.exceptions.ConnectionError,
-        redis.exceptions.TimeoutError,
+    if broken := tls.fault(error):
+        return AccessDenied(broken)
+    if _is_denied(error):
+        return AccessDenied(f"Redis refuses the user, the password or a permission of the broker URL: {error}")
+    refuses = (
         redis.exceptions.BusyLoadingError,
         redis.exceptions.ReadOnlyError,
         redis.exceptions.OutOfMemoryError,
         redis.exceptions.ClusterDownError,
-        redis.exceptions.RedisClusterException,
         redis.exceptions.TryAgainError,
+    )
+    unavailable = (
+        redis.exceptions.ConnectionError,
+        redis.exceptions.TimeoutError,
+        redis.exceptions.RedisClusterException,
         OSError,
     )
+    if isinstance(error, refuses) or error_kind(error) in _PASSING:
+        return BrokerRefuses(f"Redis refuses for now: {error_text(error)}")
     if isinstance(error, unavailable):
-        return BrokerUnavailable(f"Redis does not answer: {error}; it is tried again")
+        return BrokerUnavailable(f"Redis does not answer: {error}")
     if isinstance(error, redis.exceptions.ResponseError):
-        if error_kind(error) in _PASSING:
-            return BrokerUnavailable(f"Redis refuses for now: {error}")
-        return InternalError(f"Redis refused a command: {error}. This is a bug, or the user lacks a permission.")
+        return InternalError(f"Redis refused a command: {error}. This is a bug.")
     return error
+
+
+def _is_denied(error: BaseException) -> bool:
+    import redis.exceptions
+
+    if isinstance(error, redis.exceptions.RedisClusterException) and error.__cause__ is not None:
+        return _is_denied(error.__cause__)  # None of the nodes let us in: told as if there were none.
+    if isinstance(error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)):
+        return True
+    return isinstance(error, redis.exceptions.ResponseError) and _DENIED.search(str(error)) is not None
 
 
 def _timeouts(socket_timeout_s: float = SOCKET_TIMEOUT_S) -> dict[str, Any]:
@@ -223,11 +274,35 @@ def _kind(parts: SplitResult) -> str:
 
 
 def _security(parts: SplitResult) -> dict[str, Any]:
-    return {
-        "username": unquote(parts.username) if parts.username else None,
-        "password": unquote(parts.password) if parts.password else None,
-        "ssl": parts.scheme.startswith("rediss"),
-    }
+    return {**_identity(parts), **_tls(parts), "ssl": parts.scheme.startswith("rediss")}
+
+
+def _identity(parts: SplitResult) -> dict[str, Any]:
+    user = unquote(parts.username) if parts.username else None
+    path = _option(parts, credentials.PASSWORD_FILE)
+    if path is not None:
+        return {"credential_provider": credentials.FromFile(user, path)}
+    return {"username": user, "password": unquote(parts.password) if parts.password else None}
+
+
+def _tls(parts: SplitResult) -> dict[str, Any]:
+    return tls.settings(_all_options(parts))
+
+
+def _place(parts: SplitResult) -> str:
+    """The URL of one server without what is told beside it."""
+    database = _option(parts, "db")
+    # Not geturl(): it writes `unix:/path`.
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return place if database is None else f"{place}?db={database}"
+
+
+def _all_options(parts: SplitResult) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+
+
+def _option(parts: SplitResult, name: str) -> str | None:
+    return _all_options(parts).get(name)
 
 
 def _check_place(parts: SplitResult) -> None:
@@ -245,11 +320,15 @@ def _check_place(parts: SplitResult) -> None:
 
 def _check_options(parts: SplitResult) -> None:
     _database(parts)
-    known = ("db", *_TLS_OPTIONS) if parts.scheme == "rediss" else ("db",)
-    for name in parse_qs(parts.query, keep_blank_values=True):
+    over_tls = tls.OPTIONS if parts.scheme.startswith("rediss") else ()
+    known, options = ("db", credentials.PASSWORD_FILE, *over_tls), _all_options(parts)
+    for name in options:
         if name not in known:
             # The name may be anything, and so a secret: it is not shown.
             raise ValueError(f"behind the ? it may set {', '.join(known)} only")
+    if credentials.PASSWORD_FILE in options and parts.password:
+        raise ValueError(f"it holds a password and names a {credentials.PASSWORD_FILE}: one of the two is enough")
+    tls.check(options)
 
 
 def _hosts(parts: SplitResult) -> list[tuple[str, int]]:

@@ -91,6 +91,12 @@ class EmbeddedRedis:
             raise
         return self
 
+    def wait(self) -> int:
+        """Until the server that was started ends, whatever it ends of; its exit code, negative for a signal."""
+        if self._process is None:
+            raise RuntimeError("the embedded Redis was not started. This is a bug.")
+        return self._process.wait()
+
     def stop(self) -> None:
         """End it and remove its folder. Does nothing where it has not been started."""
         try:
@@ -128,6 +134,7 @@ class EmbeddedRedis:
 
     def _end_processes(self) -> None:
         """The server first, so that it is guarded to its end."""
+        known = self._process is not None
         if self._process is not None:
             self._process.terminate()
             try:
@@ -137,10 +144,12 @@ class EmbeddedRedis:
                 self._process.wait()
             self._process = None
         if self._guard is not None:
-            self._guard.kill()
-            self._guard.wait()
+            if known:
+                self._guard.kill()
+            # Else a signal may have broken into the start, and left a server that the guard alone knows of: it ends it.
             if self._guard.stdin is not None:
                 self._guard.stdin.close()
+            self._guard.wait()
             self._guard = None
 
     def __enter__(self) -> Self:

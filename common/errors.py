@@ -3,6 +3,7 @@
 InferenceError                 code                 retryable
 |- InvalidRequest              invalid_request      no
 |- ModelNotFound               model_not_found      no
+|- ModelUnavailable            model_unavailable    no
 |- PayloadTooLarge             payload_too_large    no
 |- DeadlineExceeded            deadline_exceeded    yes
 |- Cancelled                   cancelled            no
@@ -10,7 +11,12 @@ InferenceError                 code                 retryable
 |- ModelError                  model_error          no
 |- WorkerLost                  worker_lost          no
 |- BrokerUnavailable           broker_unavailable   yes
+|  `- AccessDenied             broker_unavailable   yes   (read off the wire as BrokerUnavailable)
 |- InternalError               internal_error       yes
+|- RepositoryUnavailable       repository_unavailable  yes  (never on the wire)
+|- DiskFull                    disk_full            yes  (never on the wire)
+|- Unauthenticated             unauthenticated      no    (never on the wire: a door's)
+|- PermissionDenied            permission_denied    no    (never on the wire: a door's)
 `- ConfigError                 config_error         no    (never on the wire)
 """
 
@@ -46,6 +52,12 @@ class ModelNotFound(InferenceError):
     code = "model_not_found"
 
 
+class ModelUnavailable(InferenceError):
+    """The worker offers this model and cannot load it: it fits into no memory here, or its load failed."""
+
+    code = "model_unavailable"
+
+
 class PayloadTooLarge(InferenceError):
     """A request or a reply is over the size limit."""
 
@@ -66,14 +78,18 @@ class Cancelled(InferenceError):
 
 
 class Overloaded(InferenceError):
-    """A bound on unfinished work is reached: wait `retry_after_ms` and send the request again."""
+    """A bound on unfinished work is reached: wait `retry_after_ms` and send the request again.
+
+    `bound` says which one where this client met it: `backlog`, `bytes`, `tenant` or `rate`.
+    """
 
     code = "overloaded"
     retryable = True
 
-    def __init__(self, message: str, retry_after_ms: int = 0) -> None:
+    def __init__(self, message: str, retry_after_ms: int = 0, bound: str = "") -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+        self.bound = bound
 
 
 class ModelError(InferenceError):
@@ -95,11 +111,49 @@ class BrokerUnavailable(InferenceError):
     retryable = True
 
 
+class AccessDenied(BrokerUnavailable):
+    """Redis refuses the user, the password or a permission of the broker URL.
+
+    At the first contact the configuration is wrong. Later a password is being changed, or a permission was taken
+    away by mistake: it is waited for, as a Redis that is away is.
+    """
+
+
+class BrokerRefuses(BrokerUnavailable):
+    """Redis answers, and refuses for now: it is full, loads its data, or is a replica."""
+
+
 class InternalError(InferenceError):
     """A fault of this project. This is a bug."""
 
     code = "internal_error"
     retryable = True
+
+
+class RepositoryUnavailable(InferenceError):
+    """A repository of models cannot be reached; what is in the host's cache is served meanwhile."""
+
+    code = "repository_unavailable"
+    retryable = True
+
+
+class DiskFull(InferenceError):
+    """The host's disk is full. When there is room again, the same goes well."""
+
+    code = "disk_full"
+    retryable = True
+
+
+class Unauthenticated(InferenceError):
+    """A door was asked without a key that it knows."""
+
+    code = "unauthenticated"
+
+
+class PermissionDenied(InferenceError):
+    """The key is known, and its tenant may not do this."""
+
+    code = "permission_denied"
 
 
 class ConfigError(InferenceError):
@@ -113,6 +167,7 @@ WIRE_ERRORS: dict[str, type[InferenceError]] = {
     for error in (
         InvalidRequest,
         ModelNotFound,
+        ModelUnavailable,
         PayloadTooLarge,
         DeadlineExceeded,
         Cancelled,

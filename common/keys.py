@@ -6,9 +6,12 @@ All keys of a pool share the hash slot of `{pool}`, so that each operation is on
 from __future__ import annotations
 
 from common.errors import InvalidRequest
-from common.names import check_name, check_pool, shorten
+from common.names import check_name, check_pool, is_id, shorten
 
 PRIORITIES = ("high", "normal", "low")
+#: Each priority has two streams: the ordinary lane, and the bulk lane for what a tenant with a backlog sends.
+#: A stream's number is its priority's, in the bulk lane three more.
+BULK = ":bulk"
 GROUP = "workers"
 #: Where a request goes that no routing rule takes, and a model that names no pool.
 DEFAULT_POOL = "default-pool"
@@ -16,6 +19,23 @@ DEFAULT_POOL = "default-pool"
 RELEASED = "released"
 #: Plain set of the pools ever started on this broker; not in a pool's slot, touched by plain commands only.
 POOLS = "iw:pools"
+#: Hash of the doors' API keys (hashed) and tenants; permanent, touched by plain commands only.
+ACCESS = "iw:access"
+_JOB = "iw:job:"
+
+
+def job_key(job_id: str) -> str:
+    """String with a TTL: which request in which pool a door's job is."""
+    return _JOB + job_id
+
+
+def priority_of(stream: int) -> int:
+    """The number of the priority that a stream belongs to."""
+    return stream % len(PRIORITIES)
+
+
+def is_bulk(stream: int) -> bool:
+    return stream >= len(PRIORITIES)
 
 
 class PoolKeys:
@@ -24,20 +44,28 @@ class PoolKeys:
     | key                    | type   | lives                                              |
     | ---------------------- | ------ | -------------------------------------------------- |
     | `high` `normal` `low`  | stream | always; its length is the unfinished work          |
+    | `high:bulk` ...        | stream | the same, of tenants that have a backlog           |
     | `reply:<id>`           | string | reply TTL, or the model's cache TTL                |
     | `waiters:<id>`         | string | while in flight; TTL of the longest waiting client |
     | `payload:<id>`         | string | while in flight, with a TTL                        |
     | `inbox:<client>`       | list   | 60 s after the last push                           |
     | `cancelled`            | set    | an hour after the last mark                        |
     | `tenants`              | hash   | always (bookkeeping); a count of 0 is removed      |
-    | `limits`               | hash   | always (bookkeeping, written by the operator)      |
+    | `limits`               | hash   | always (bookkeeping, of operators and workers)     |
+    | `rates`                | zset   | until the last token bucket is full again          |
+    | `traffic`              | hash   | always (bookkeeping, written by the operator)      |
+    | `unloaded`             | hash   | until the operator loads it again (bookkeeping)    |
     | `leases`               | zset   | always (bookkeeping); dead workers are removed     |
     | `workers` `models`     | hash   | 60 s after the last worker renewed                 |
+    | `control`              | stream | an hour after the operator's last order            |
     | `dead`                 | stream | always; capped to about 100,000 letters            |
 
     `waiters:<id>` holds `<place> <inbox> <inbox> ...`: which entry computes this id and who waits for
     it. One string takes one SET where a set takes SADD and PEXPIRE, and a batch is read by one MGET.
-    A place is `<stream 1-3>:<entry id>`, since two streams may use the same entry id.
+    A place is `<stream 1-6>:<entry id>`, since two streams may use the same entry id.
+
+    The streams and `tenants` have a TTL, that of the longest waiting client, until the first worker comes: a mistyped
+    pool leaves nothing behind.
     """
 
     __slots__ = (
@@ -45,21 +73,25 @@ class PoolKeys:
         "_reply",
         "_waiters",
         "cancelled",
+        "control",
         "dead",
         "inbox_prefix",
         "leases",
         "limits",
         "models",
         "pool",
+        "rates",
         "streams",
         "tenants",
+        "traffic",
+        "unloaded",
         "workers",
     )
 
     def __init__(self, pool: str) -> None:
         self.pool = check_pool(pool)
         prefix = f"iw:{{{pool}}}:"
-        self.streams = tuple(prefix + priority for priority in PRIORITIES)
+        self.streams = tuple(prefix + priority + lane for lane in ("", BULK) for priority in PRIORITIES)
         self._reply = prefix + "reply:"
         self._waiters = prefix + "waiters:"
         self._payload = prefix + "payload:"
@@ -69,8 +101,18 @@ class PoolKeys:
         self.models = prefix + "models"
         self.tenants = prefix + "tenants"
         self.limits = prefix + "limits"
+        self.rates = prefix + "rates"
+        self.traffic = prefix + "traffic"
+        self.unloaded = prefix + "unloaded"
         self.cancelled = prefix + "cancelled"
+        self.control = prefix + "control"
         self.dead = prefix + "dead"
+
+    @property
+    def bookkeeping(self) -> tuple[str, ...]:
+        """What a pool keeps beside its streams, dead letters and leases: one key each."""
+        named = (self.workers, self.models, self.tenants, self.limits, self.rates, self.traffic, self.unloaded)
+        return (*named, self.cancelled, self.control)
 
     def reply(self, request_id: str) -> str:
         return self._reply + request_id
@@ -86,7 +128,8 @@ class PoolKeys:
 
     def id_of_payload(self, key: str) -> str | None:
         """The request id that a payload key of this pool was made for, or None for any other key."""
-        return key[len(self._payload) :] if key.startswith(self._payload) else None
+        request_id = key[len(self._payload) :]
+        return request_id if key.startswith(self._payload) and is_id(request_id) else None
 
     def check_inbox(self, key: str) -> str:
         """`key` if it is an inbox of this pool. Raises InvalidRequest: `complete` pushes nowhere else."""

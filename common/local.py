@@ -1,6 +1,8 @@
 """Which broker is meant where none is named: that of the environment, of an `up` that runs here, or the usual port.
 
-An `up` announces its URL in one small file that only its user can read or write.
+An `up` announces its URL in one small file that only its user can read or write. Its folder has a name that
+anybody can guess, in a place where anybody may make it first: one that is another user's, or open to others, is
+not looked into.
 """
 
 from __future__ import annotations
@@ -49,12 +51,28 @@ def _folder() -> Path:
     return Path(base) / f"inference-worker-{os.getuid()}"
 
 
+def distrusted() -> str | None:
+    """Why the folder of announcements is not looked into, where that is so; None where it is ours, or not there."""
+    folder = _folder()
+    try:
+        facts = folder.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return str(error)
+    if not stat.S_ISDIR(facts.st_mode):
+        return f"{folder} is no folder"
+    if facts.st_uid != os.getuid():
+        return f"{folder} belongs to another user (id {facts.st_uid})"
+    return None if _is_ours(facts) else f"{folder} is open to other users (mode {stat.S_IMODE(facts.st_mode):o})"
+
+
 def _files() -> list[Path]:
     """The files of processes that run."""
     folder = _folder()
-    if not folder.is_dir():
+    if distrusted() or not folder.exists():
         return []
-    return [path for path in folder.iterdir() if path.name.isdigit() and _alive(int(path.name))]
+    return [path for path in folder.iterdir() if path.name.isdecimal() and _alive(int(path.name))]
 
 
 def _read(path: Path) -> tuple[int, str] | None:
@@ -69,9 +87,10 @@ def _read(path: Path) -> tuple[int, str] | None:
 
 def _write(path: Path, url: str) -> None:
     """Raises OSError. In a folder that others may enter they could plant the file before us, and read the password."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if not _is_ours(path.parent.lstat()):
-        raise PermissionError(f"{path.parent} is open to other users")
+    with suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700)
+    if why := distrusted():
+        raise PermissionError(f"{why}; remove it, or set XDG_RUNTIME_DIR to a folder of your own")
     _sweep(path.parent)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(url)
@@ -80,7 +99,7 @@ def _write(path: Path, url: str) -> None:
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left, one with our own id among them."""
     for path in folder.iterdir():
-        if path.name == str(os.getpid()) or (path.name.isdigit() and not _alive(int(path.name))):
+        if path.name == str(os.getpid()) or (path.name.isdecimal() and not _alive(int(path.name))):
             path.unlink(missing_ok=True)
 
 
@@ -91,7 +110,8 @@ def _is_ours(facts: os.stat_result) -> bool:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
+        # A file's name may be a number that no process can have.
         return False
     except PermissionError:
         return True

@@ -45,6 +45,11 @@ def check_id(value: object) -> str:
     return value
 
 
+def is_id(value: str) -> bool:
+    """Whether `check_id` takes it."""
+    return _ID.fullmatch(value) is not None
+
+
 def shorten(value: object, limit: int = 60) -> str:
     """`repr(value)` on one line, cut to `limit` characters: safe to put into a message or a log."""
     # A string is cut before repr() so that a 64 MiB one is not copied to print 60 characters.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from common.errors import InferenceError, InvalidRequest, Overloaded, PayloadTooLarge, from_code
 from common.names import check_id, check_name, shorten
 from common.tensor import Tensor, from_wire
-from common.wire import MAX_BYTES, pack, unpack_map
+from common.text import printable
+from common.wire import MAX_BYTES, pack, peek, unpack_map
 
 VERSION = 1
 MAX_TENSORS = 64
@@ -20,18 +22,25 @@ MAX_PARAMETER_STRING = 65_536
 MAX_PARAMETER_LIST = 1024
 MAX_PARAMETER_NAME = 128
 MAX_TRACE = 512
+MAX_AFFINITY = 256
 MAX_TIMEOUT_MS = 7 * 24 * 3600 * 1000
 
 _REQUIRED = frozenset(("v", "id", "model", "inputs"))
-_OPTIONAL = frozenset(("version", "tenant", "parameters", "outputs", "timeout_ms", "reply_to", "trace"))
+_OPTIONAL = frozenset(("version", "tenant", "parameters", "outputs", "timeout_ms", "reply_to", "trace", "affinity"))
 _KNOWN = _REQUIRED | _OPTIONAL
+_SENDER_FIELDS = frozenset(("id", "reply_to", "model"))
+#: Characters of an error's message that are sent: a model may put a whole input into its own.
+_MAX_ERROR = 4096
 _TRACE_FIELDS = frozenset(("traceparent", "tracestate"))
 _NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of one model. `id` names the computation: two requests with one id share one result."""
+    """One call of one model. `id` names the computation: two requests with one id share one result.
+
+    Requests of one `affinity` go to one version, where the operator splits a model's requests by key.
+    """
 
     id: str
     model: str
@@ -43,6 +52,7 @@ class Request:
     timeout_ms: int | None = None
     reply_to: str | None = None
     trace: Mapping[str, str] | None = None
+    affinity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,8 @@ def encode_request(request: Request) -> bytes:
         message["reply_to"] = request.reply_to
     if request.trace is not None:
         message["trace"] = request.trace
+    if request.affinity is not None:
+        message["affinity"] = request.affinity
     data = pack(message)
     if len(data) > MAX_BYTES:
         raise PayloadTooLarge(f"a request must have at most {MAX_BYTES} bytes; got {len(data)}")
@@ -122,21 +134,37 @@ def request_of(message: Mapping[str, Any]) -> Request:
         _optional_name("version", message.get("version")),
         _optional_name("tenant", message.get("tenant")),
         _parameters_of(message.get("parameters")),
-        _outputs_of(message.get("outputs")),
+        check_outputs(message.get("outputs")),
         _timeout_of(message.get("timeout_ms")),
         _reply_to_of(message.get("reply_to")),
         _trace_of(message.get("trace")),
+        check_affinity(message.get("affinity")),
     )
 
 
-def return_address(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """(id, reply_to) of a map that may break the protocol elsewhere, so that its sender can be told."""
+class Sender(NamedTuple):
+    """Whom to tell that a request is refused, and what he asked for: as much of it as can be read."""
+
+    request_id: str | None
+    reply_to: str | None
+    model: str
+
+
+def sender_of(data: bytes) -> Sender:
+    """The sender of a request that may break the protocol anywhere else. Raises nothing."""
+    found = peek(data, _SENDER_FIELDS)
+    return Sender(
+        _if_valid(check_id, found.get("id")),
+        found.get("reply_to"),
+        _if_valid(partial(check_name, "model"), found.get("model")) or "",
+    )
+
+
+def _if_valid(check: Callable[[object], str], value: object) -> str | None:
     try:
-        known: str | None = check_id(message.get("id"))
+        return check(value)
     except InvalidRequest:
-        known = None
-    reply_to = message.get("reply_to")
-    return known, reply_to if isinstance(reply_to, str) else None
+        return None
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -158,23 +186,6 @@ def encode_reply(reply: Reply) -> bytes:
     return data
 
 
-def decode_reply(data: bytes) -> Reply:
-    """Raises InvalidRequest for bytes that are no reply. Unknown fields are passed over: newer workers add some."""
-    message = unpack_map("the reply", data)
-    try:
-        error = message.get("error")
-        return Reply(
-            _string("id", message["id"]),
-            _string("model", message["model"]),
-            None if message["version"] is None else _string("version", message["version"]),
-            _NOTHING if error else {n: from_wire(f"outputs.{n}", t) for n, t in message["outputs"].items()},
-            error_of(error) if error else None,
-            timings_of(message.get("timings", _NOTHING)),
-        )
-    except (KeyError, TypeError, AttributeError) as wrong:
-        raise InvalidRequest(f"the reply is malformed: {type(wrong).__name__} {wrong}") from wrong
-
-
 def check_parameters(parameters: object) -> Mapping[str, Any]:
     """A JSON-like map: strings, finite numbers, booleans, null, lists and maps."""
     if not isinstance(parameters, Mapping):
@@ -182,6 +193,15 @@ def check_parameters(parameters: object) -> Mapping[str, Any]:
     if parameters:
         _check_json("parameters", parameters, 1)
     return parameters
+
+
+def check_outputs(outputs: object) -> tuple[str, ...] | None:
+    """`outputs` as the names of those that are wanted. Raises InvalidRequest."""
+    if outputs is None:
+        return None
+    if isinstance(outputs, (str, bytes)) or not isinstance(outputs, Sequence) or not 1 <= len(outputs) <= MAX_TENSORS:
+        raise InvalidRequest(f"outputs must be a list of 1 to {MAX_TENSORS} names; got {shorten(outputs)}")
+    return tuple(check_name("an output name", name) for name in outputs)
 
 
 def _check_json(where: str, value: object, depth: int) -> None:
@@ -231,14 +251,6 @@ def _parameters_of(parameters: object) -> Mapping[str, Any]:
     return _NOTHING if parameters is None else check_parameters(parameters)
 
 
-def _outputs_of(outputs: object) -> tuple[str, ...] | None:
-    if outputs is None:
-        return None
-    if not isinstance(outputs, (list, tuple)) or not 1 <= len(outputs) <= MAX_TENSORS:
-        raise InvalidRequest(f"outputs must be a list of 1 to {MAX_TENSORS} names; got {shorten(outputs)}")
-    return tuple(check_name("an output name", name) for name in outputs)
-
-
 def _timeout_of(timeout: object) -> int | None:
     if timeout is None:
         return None
@@ -266,6 +278,13 @@ def _trace_of(trace: object) -> Mapping[str, str] | None:
     return trace
 
 
+def check_affinity(affinity: object) -> str | None:
+    """`affinity` as a request's key for splits. Raises InvalidRequest."""
+    if affinity is not None and (not isinstance(affinity, str) or not 1 <= len(affinity) <= MAX_AFFINITY):
+        raise InvalidRequest(f"affinity must be a string of 1 to {MAX_AFFINITY} characters; got {shorten(affinity)}")
+    return affinity
+
+
 def _timings_to_wire(timings: Timings) -> dict[str, int]:
     return {
         "queue_us": timings.queue_us,
@@ -285,7 +304,8 @@ def timings_of(timings: Mapping[str, Any]) -> Timings:
 
 
 def _error_to_wire(error: InferenceError) -> dict[str, Any]:
-    message: dict[str, Any] = {"code": error.code, "message": error.message, "retryable": error.retryable}
+    text = printable(error.message[:_MAX_ERROR])
+    message: dict[str, Any] = {"code": error.code, "message": text, "retryable": error.retryable}
     retry_after = getattr(error, "retry_after_ms", None)
     if retry_after is not None:
         message["retry_after_ms"] = retry_after
@@ -298,9 +318,3 @@ def error_of(error: Mapping[str, Any]) -> InferenceError:
         wait = error.get("retry_after_ms")
         return Overloaded(message, wait if type(wait) is int else 0)
     return from_code(code, message)
-
-
-def _string(field: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest(f"the reply's {field} must be a string; got {shorten(value)}")
-    return value

@@ -134,14 +134,24 @@ def to_tensor(value: object) -> Tensor:
     return from_numpy(_array_of(value))
 
 
-def _array_of(value: object) -> Array:
+def as_array(value: object) -> Array:
+    """`value` as an array; strings as objects. Raises ValueError for a list of rows that differ in size."""
     try:
         array = np.asarray(value)
-    except ValueError:
-        raise InvalidRequest("a list must be regular: all of its rows as long as the first") from None
-    if array.dtype.kind in "US":
+    except UnicodeDecodeError:
+        # Bytes among strings: numpy would make strings of them, by ASCII.
+        return np.asarray(value, dtype=object)
+    if array.dtype.kind in "US" and array is not value:
         # numpy's own string types drop trailing NULs, and make a string of a number among strings.
         return np.asarray(value, dtype=object)
+    return array
+
+
+def _array_of(value: object) -> Array:
+    try:
+        array = as_array(value)
+    except ValueError:
+        raise InvalidRequest("a list must be regular: all of its rows as long as the first") from None
     if array.dtype == np.float64 and not isinstance(value, np.generic):
         return array.astype(np.float32)
     return array

@@ -15,10 +15,12 @@ from common.errors import (
     InvalidRequest,
     ModelError,
     ModelNotFound,
+    ModelUnavailable,
     Overloaded,
     PayloadTooLarge,
     WorkerLost,
 )
+from common.protocol import Timings
 from gateway.client import Client
 from gateway.handle import AsyncHandle, Handle
 from gateway.result import Result
@@ -26,6 +28,7 @@ from gateway.routing import Routes
 
 if TYPE_CHECKING:
     from gateway.aioclient import AsyncClient
+    from gateway.ensemblefile import load_ensembles
     from gateway.routefile import load_routes
 
 __all__ = [
@@ -42,17 +45,24 @@ __all__ = [
     "InvalidRequest",
     "ModelError",
     "ModelNotFound",
+    "ModelUnavailable",
     "Overloaded",
     "PayloadTooLarge",
     "Result",
     "Routes",
+    "Timings",
     "WorkerLost",
+    "load_ensembles",
     "load_routes",
 ]
 
 
 #: Imported on first use: asyncio alone takes longer to import than the rest of the client.
-_LATER = {"AsyncClient": "gateway.aioclient", "load_routes": "gateway.routefile"}
+_LATER = {
+    "AsyncClient": "gateway.aioclient",
+    "load_ensembles": "gateway.ensemblefile",
+    "load_routes": "gateway.routefile",
+}
 
 
 def __getattr__(name: str) -> Any:

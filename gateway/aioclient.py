@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from common.errors import InferenceError
 from gateway.aiocourier import AsyncCourier
 from gateway.aiowindow import as_completed, in_order
 from gateway.base import WINDOW, BaseClient, check_map
+from gateway.call import Call, Times
 from gateway.composer import stream_of
 from gateway.handle import AsyncHandle
 from gateway.result import Result
 from gateway.routing import Routes
+
+if TYPE_CHECKING:
+    from gateway.aioensemblerunner import AsyncRunner
+    from gateway.ensemble import Ensembles
 
 
 class AsyncClient(BaseClient):
@@ -34,14 +39,17 @@ class AsyncClient(BaseClient):
         *,
         pool: str | None = None,
         routes: Routes | str | Path | None = None,
+        ensembles: Ensembles | str | Path | None = None,
         tenant: str | None = None,
         timeout_s: float = 60.0,
         max_in_flight: int = 10_000,
     ) -> None:
         super().__init__(
-            broker_url, pool=pool, routes=routes, tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight
-        )
+            broker_url, pool=pool, routes=routes, ensembles=ensembles,
+            tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight,
+        )  # fmt: skip
         self._courier = AsyncCourier(self._url, self._composer.client_id, self._exchange)
+        self._runner = self._new_runner() if self._ensembles else None
 
     async def infer(
         self,
@@ -55,12 +63,14 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         tenant: str | None = None,
         cache: bool = True,
+        affinity: str | None = None,
     ) -> Result:
         """Ask `model` and wait for its answer. Arguments and errors as in `Client.infer`.
 
         A task that is cancelled while it waits cancels the request.
         """
-        handle = await self._post(model, inputs, version, parameters, outputs, priority, timeout, tenant, cache)
+        call = Call(model, version, parameters, outputs, priority, timeout, tenant, cache, affinity)
+        handle = await self._post(call, inputs)
         try:
             return await handle.result()
         except BaseException:
@@ -79,9 +89,49 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         tenant: str | None = None,
         cache: bool = True,
+        affinity: str | None = None,
     ) -> AsyncHandle:
         """Hand a request in; the handle gives its answer later. Arguments and errors as in `Client.infer`."""
-        return await self._post(model, inputs, version, parameters, outputs, priority, timeout, tenant, cache)
+        call = Call(model, version, parameters, outputs, priority, timeout, tenant, cache, affinity)
+        return await self._post(call, inputs)
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[object] | AsyncIterable[object],
+        *,
+        window: int = WINDOW,
+        ordered: bool = True,
+        on_error: Literal["raise"] = "raise",
+        version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        priority: str = "normal",
+        timeout: float | None = None,
+        tenant: str | None = None,
+        cache: bool = True,
+        affinity: str | None = None,
+    ) -> AsyncIterator[Result]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[object] | AsyncIterable[object],
+        *,
+        window: int = WINDOW,
+        ordered: bool = True,
+        on_error: Literal["return"],
+        version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        priority: str = "normal",
+        timeout: float | None = None,
+        tenant: str | None = None,
+        cache: bool = True,
+        affinity: str | None = None,
+    ) -> AsyncIterator[Result | InferenceError]: ...
 
     def map(
         self,
@@ -98,6 +148,7 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         tenant: str | None = None,
         cache: bool = True,
+        affinity: str | None = None,
     ) -> AsyncIterator[Result | InferenceError]:
         """Ask `model` for each of `inputs`, and yield the results in their order, or as they come.
 
@@ -106,11 +157,10 @@ class AsyncClient(BaseClient):
         `on_error="return"` an error takes its result's place. Leaving the loop cancels the rest.
         """
         check_map(window, on_error)
+        call = Call(model, version, parameters, outputs, priority, timeout, tenant, cache, affinity)
 
         def submit(one: object, finished: Callable[[AsyncHandle], None] | None) -> Awaitable[AsyncHandle]:
-            return self._post(
-                model, one, version, parameters, outputs, priority, timeout, tenant, cache, True, finished
-            )
+            return self._post(call, one, True, finished)
 
         through = in_order if ordered else as_completed
         return through(submit, inputs, window, on_error == "return")
@@ -129,24 +179,28 @@ class AsyncClient(BaseClient):
 
     async def _post(
         self,
-        model: str,
+        call: Call,
         inputs: object,
-        version: str | None,
-        parameters: Mapping[str, Any] | None,
-        outputs: Sequence[str] | None,
-        priority: str,
-        timeout: float | None,
-        tenant: str | None,
-        cache: bool,
         patient: bool = False,
         finished: Callable[[AsyncHandle], None] | None = None,
     ) -> AsyncHandle:
-        deadline, timeout_s = self._deadline(timeout)
-        to = self._composer.destination(model, version, tenant)
-        catalog = await self._courier.catalog(model, to.keys.pool, deadline, timeout_s)
-        parcel = self._composer.compose(to, catalog, inputs, parameters, outputs, stream_of(priority), timeout_s, cache)
+        deadline, timeout_s = self._deadline(call.timeout)
+        if self._runner is not None and (ensemble := self._runner.find(call.model)) is not None:
+            return await self._runner.start(ensemble, call, inputs, Times(deadline, timeout_s, patient), finished)
+        to = self._composer.destination(call.model, call.version, call.tenant)
+        catalog = await self._courier.catalog(call.model, to.keys.pool, deadline, timeout_s)
+        parcel = self._composer.compose(
+            to, catalog, inputs, call.parameters, call.outputs, stream_of(call.priority), timeout_s,
+            call.cache, call.affinity,
+        )  # fmt: skip
         handle = AsyncHandle(
-            self._courier, parcel.submission.request_id, parcel.pool, model, deadline, timeout_s, patient, finished
+            self._courier, parcel.submission.request_id, parcel.pool, call.model, deadline, timeout_s, patient, finished
         )
         await self._courier.post(handle, parcel)
         return handle
+
+    def _new_runner(self) -> AsyncRunner:
+        # Imported where it is needed: most clients have no ensembles.
+        from gateway.aioensemblerunner import AsyncRunner
+
+        return AsyncRunner(self._ensembles or {}, self._composer, self._exchange.catalogs, self._courier)

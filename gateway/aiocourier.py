@@ -16,10 +16,10 @@ from common.aiobroker import AsyncBroker, read_inboxes
 from common.connect import broker_errors, connect_async, is_cluster
 from common.errors import Cancelled
 from common.keys import PoolKeys
-from common.scripts import Answer
+from common.scripts import NOTE, Answers
 from gateway.aioreceiver import AsyncReceiver
 from gateway.catalog import Catalog
-from gateway.courier import CLOSING_S, NOTE
+from gateway.courier import CLOSING_S
 from gateway.exchange import Exchange, Task, read_said
 from gateway.handle import AsyncHandle
 from gateway.payload import Parcel
@@ -67,9 +67,17 @@ class AsyncCourier:
 
     async def post(self, handle: AsyncHandle, parcel: Parcel) -> None:
         """Take a request on; it leaves with all others of this turn of the loop."""
+        await self.wait_for_room(handle)
+        self.follow(handle, parcel)
+
+    async def wait_for_room(self, handle: AsyncHandle) -> None:
+        """Until the client may have one more request under way. Raises DeadlineExceeded."""
         while self._exchange.full and not self._exchange.closed:
             if not await self._watch(handle.deadline):
                 raise self._exchange.crowded(handle.timeout_s)
+
+    def follow(self, handle: AsyncHandle, parcel: Parcel) -> None:
+        """Take a request on that waits for no room, as one that follows from another one's answer."""
         if self._exchange.closed:
             raise Cancelled("the client was closed")
         self._exchange.add(handle, parcel)
@@ -143,12 +151,12 @@ class AsyncCourier:
         try:
             broker = self._broker(task.pool)
             if isinstance(task, Submit):
-                said = read_said(await self._submit(broker, task))
-                return self._exchange.submitted(task, said, self._clock())
+                answers = await self._submit(broker, task)
+                return self._exchange.submitted(task, read_said(answers), self._clock(), answers.generation)
             if isinstance(task, Withdraw):
                 await broker.cancel(self._lane(task.pool).inbox, task.request_ids)
                 return self._exchange.withdrawn()
-            return self._exchange.fetched(task, await broker.models(), self._clock())
+            return self._exchange.fetched(task, await broker.published(), self._clock())
         except Exception as error:
             return self._exchange.failed(task, error, self._clock())
         except BaseException:
@@ -156,7 +164,7 @@ class AsyncCourier:
             self._exchange.interrupted(task)
             raise
 
-    async def _submit(self, broker: AsyncBroker, task: Submit) -> list[Answer]:
+    async def _submit(self, broker: AsyncBroker, task: Submit) -> Answers:
         inbox, receiver = self._lane(task.pool)
         # A read that began before this pool was in use would not see its replies for up to a second.
         ear = receiver.deaf_to(inbox)
@@ -186,7 +194,9 @@ class AsyncCourier:
 
     def _received(self, outcomes: list[Outcome]) -> None:
         self._report(outcomes)
-        if self._exchange.ready(self._clock()):
+        now = self._clock()
+        # What an answer lets in comes a moment later.
+        if self._exchange.ready(now) or self._exchange.due_at(now) < math.inf:
             self._call_sender()
 
     def _report(self, outcomes: list[Outcome]) -> None:

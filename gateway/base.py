@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.connect import check_url, hide_password
 from common.errors import ConfigError, InvalidRequest
 from common.local import default_broker
-from common.names import check_pool
+from common.names import check_pool, shorten
 from gateway.composer import Composer, check_timeout
 from gateway.exchange import Exchange
 from gateway.routing import Routes
+
+if TYPE_CHECKING:
+    from gateway.ensemble import Ensembles
 
 #: Enough to keep the fastest pool busy; more only ages in the queue.
 WINDOW = 256
@@ -22,8 +26,9 @@ class BaseClient:
 
     `broker_url`: see `common.connect`; by default that of INFERENCE_WORKER_BROKER, else of an `up` that runs
     on this machine, else redis://127.0.0.1:6379. `pool` takes every request there; `routes` (a file or Routes)
-    chooses by model, version and tenant; with neither it is `default-pool`. `tenant` and `timeout_s`
-    hold where a call gives none. Over `max_in_flight` unanswered requests the next one waits.
+    chooses by model, version and tenant; with neither it is `default-pool`. `ensembles` (a file, or what
+    `load_ensembles` gave) can be asked as models are. `tenant` and `timeout_s` hold where a call gives none.
+    Over `max_in_flight` unanswered requests the next one waits.
 
     Raises ConfigError. Connects with the first request.
     """
@@ -34,21 +39,27 @@ class BaseClient:
         *,
         pool: str | None = None,
         routes: Routes | str | Path | None = None,
+        ensembles: Ensembles | str | Path | None = None,
         tenant: str | None = None,
         timeout_s: float = 60.0,
         max_in_flight: int = 10_000,
     ) -> None:
         self._url = broker_url or default_broker()
         check_url(self._url)
-        if max_in_flight < 1:
-            raise ConfigError(f"max_in_flight must be at least 1; got {max_in_flight}")
+        if type(max_in_flight) is not int or max_in_flight < 1:
+            raise ConfigError(f"max_in_flight must be at least 1; got {shorten(max_in_flight)}")
         self._shown_url = hide_password(self._url)
         try:
-            self._timeout_s = check_timeout(timeout_s)
+            self._timeout_s = check_timeout(timeout_s, "timeout_s")
             self._composer = Composer(_routes(pool, routes), tenant)
         except InvalidRequest as error:
             raise ConfigError(error.message) from None
+        self._ensembles = _ensembles(ensembles)
         self._exchange = Exchange(self._composer, self._shown_url, max_in_flight)
+
+    def reroute(self, routes: Routes) -> None:
+        """Lead all requests from now on by other rules; those under way stay where they are."""
+        self._composer.reroute(routes)
 
     def _deadline(self, timeout: float | None) -> tuple[float, float]:
         """(deadline in the client's clock, seconds until then). Raises InvalidRequest."""
@@ -62,8 +73,8 @@ class BaseClient:
 
 def check_map(window: int, on_error: str) -> None:
     """Raises InvalidRequest for settings that `map` does not know."""
-    if window < 1:
-        raise InvalidRequest(f"window must be at least 1; got {window}")
+    if type(window) is not int or window < 1:
+        raise InvalidRequest(f"window must be at least 1; got {shorten(window)}")
     if on_error not in ("raise", "return"):
         raise InvalidRequest(f"on_error must be 'raise' or 'return'; got {on_error!r}")
 
@@ -79,3 +90,11 @@ def _routes(pool: str | None, routes: Routes | str | Path | None) -> Routes:
 
         return load_routes(routes)
     return Routes() if pool is None else Routes(default=check_pool(pool))
+
+
+def _ensembles(ensembles: Ensembles | str | Path | None) -> Ensembles | None:
+    if not isinstance(ensembles, (str, Path)):
+        return ensembles
+    from gateway.ensemblefile import load_ensembles
+
+    return load_ensembles(ensembles)

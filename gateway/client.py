@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from common.errors import InferenceError
 from gateway.base import WINDOW, BaseClient, check_map
+from gateway.call import Call, Times
 from gateway.composer import stream_of
 from gateway.courier import Courier
 from gateway.handle import Handle
 from gateway.result import Result
 from gateway.routing import Routes
 from gateway.window import as_completed, in_order
+
+if TYPE_CHECKING:
+    from gateway.ensemble import Ensembles
+    from gateway.ensemblerunner import Runner
 
 
 class Client(BaseClient):
@@ -34,14 +39,17 @@ class Client(BaseClient):
         *,
         pool: str | None = None,
         routes: Routes | str | Path | None = None,
+        ensembles: Ensembles | str | Path | None = None,
         tenant: str | None = None,
         timeout_s: float = 60.0,
         max_in_flight: int = 10_000,
     ) -> None:
         super().__init__(
-            broker_url, pool=pool, routes=routes, tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight
-        )
+            broker_url, pool=pool, routes=routes, ensembles=ensembles,
+            tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight,
+        )  # fmt: skip
         self._courier = Courier(self._url, self._composer.client_id, self._exchange)
+        self._runner = self._new_runner() if self._ensembles else None
 
     def infer(
         self,
@@ -55,16 +63,20 @@ class Client(BaseClient):
         timeout: float | None = None,
         tenant: str | None = None,
         cache: bool = True,
+        affinity: str | None = None,
     ) -> Result:
         """Ask `model` and wait for its answer.
 
         `inputs` is a map of names to arrays, strings, numbers or lists, or one such value where the
         model has a single input. `timeout` in seconds; when it is over nobody computes the request any
-        more. `cache=False` computes anew what could come from the cache.
+        more. `cache=False` computes anew what could come from the cache. `affinity` names whose request
+        it is, such as a user or a session: where the model's requests are split between versions by key,
+        one key stays with one version.
 
         Raises InferenceError: InvalidRequest, ModelNotFound, Overloaded, DeadlineExceeded, ModelError, ...
         """
-        handle = self._post(True, model, inputs, version, parameters, outputs, priority, timeout, tenant, cache)
+        call = Call(model, version, parameters, outputs, priority, timeout, tenant, cache, affinity)
+        handle = self._post(True, call, inputs)
         try:
             self._courier.send_here(handle.deadline)
             return handle.result()
@@ -84,9 +96,49 @@ class Client(BaseClient):
         timeout: float | None = None,
         tenant: str | None = None,
         cache: bool = True,
+        affinity: str | None = None,
     ) -> Handle:
         """Hand a request in; the handle gives its answer later. Arguments and errors as in `infer`."""
-        return self._post(False, model, inputs, version, parameters, outputs, priority, timeout, tenant, cache)
+        call = Call(model, version, parameters, outputs, priority, timeout, tenant, cache, affinity)
+        return self._post(False, call, inputs)
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[object],
+        *,
+        window: int = WINDOW,
+        ordered: bool = True,
+        on_error: Literal["raise"] = "raise",
+        version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        priority: str = "normal",
+        timeout: float | None = None,
+        tenant: str | None = None,
+        cache: bool = True,
+        affinity: str | None = None,
+    ) -> Iterator[Result]: ...
+
+    @overload
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[object],
+        *,
+        window: int = WINDOW,
+        ordered: bool = True,
+        on_error: Literal["return"],
+        version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        priority: str = "normal",
+        timeout: float | None = None,
+        tenant: str | None = None,
+        cache: bool = True,
+        affinity: str | None = None,
+    ) -> Iterator[Result | InferenceError]: ...
 
     def map(
         self,
@@ -103,6 +155,7 @@ class Client(BaseClient):
         timeout: float | None = None,
         tenant: str | None = None,
         cache: bool = True,
+        affinity: str | None = None,
     ) -> Iterator[Result | InferenceError]:
         """Ask `model` for each of `inputs`, and yield the results in their order, or as they come.
 
@@ -111,11 +164,10 @@ class Client(BaseClient):
         `on_error="return"` an error takes its result's place. Leaving the loop cancels the rest.
         """
         check_map(window, on_error)
+        call = Call(model, version, parameters, outputs, priority, timeout, tenant, cache, affinity)
 
         def submit(one: object, finished: Callable[[Handle], None] | None) -> Handle:
-            return self._post(
-                False, model, one, version, parameters, outputs, priority, timeout, tenant, cache, True, finished
-            )
+            return self._post(False, call, one, True, finished)
 
         through = in_order if ordered else as_completed
         return through(submit, inputs, window, on_error == "return")
@@ -135,24 +187,28 @@ class Client(BaseClient):
     def _post(
         self,
         direct: bool,
-        model: str,
+        call: Call,
         inputs: object,
-        version: str | None,
-        parameters: Mapping[str, Any] | None,
-        outputs: Sequence[str] | None,
-        priority: str,
-        timeout: float | None,
-        tenant: str | None,
-        cache: bool,
         patient: bool = False,
         finished: Callable[[Handle], None] | None = None,
     ) -> Handle:
-        deadline, timeout_s = self._deadline(timeout)
-        to = self._composer.destination(model, version, tenant)
-        catalog = self._courier.catalog(model, to.keys.pool, deadline, timeout_s)
-        parcel = self._composer.compose(to, catalog, inputs, parameters, outputs, stream_of(priority), timeout_s, cache)
+        deadline, timeout_s = self._deadline(call.timeout)
+        if self._runner is not None and (ensemble := self._runner.find(call.model)) is not None:
+            return self._runner.start(ensemble, call, inputs, Times(deadline, timeout_s, patient), finished)
+        to = self._composer.destination(call.model, call.version, call.tenant)
+        catalog = self._courier.catalog(call.model, to.keys.pool, deadline, timeout_s)
+        parcel = self._composer.compose(
+            to, catalog, inputs, call.parameters, call.outputs, stream_of(call.priority), timeout_s,
+            call.cache, call.affinity,
+        )  # fmt: skip
         handle = Handle(
-            self._courier, parcel.submission.request_id, parcel.pool, model, deadline, timeout_s, patient, finished
+            self._courier, parcel.submission.request_id, parcel.pool, call.model, deadline, timeout_s, patient, finished
         )
         self._courier.post(handle, parcel, direct)
         return handle
+
+    def _new_runner(self) -> Runner:
+        # Imported where it is needed: most clients have no ensembles.
+        from gateway.ensemblerunner import Runner
+
+        return Runner(self._ensembles or {}, self._composer, self._exchange.catalogs, self._courier)

@@ -18,7 +18,7 @@ from common.broker import Broker, read_inboxes
 from common.connect import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, broker_errors, connect, disconnect, is_cluster
 from common.errors import BrokerUnavailable, Cancelled
 from common.keys import PoolKeys
-from common.scripts import Answer
+from common.scripts import NOTE, Answers
 from gateway.catalog import Catalog
 from gateway.exchange import SHORTEST_WAIT_S, Exchange, Task, read_said
 from gateway.handle import Handle
@@ -35,8 +35,6 @@ PATIENCE_S = CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S
 ROUNDS = 4
 #: Closing waits so long for the threads: once for what is still to be withdrawn, once after the sockets are cut.
 CLOSING_S = 0.4
-#: An inbox holds a long reply's key in its stead, and no msgpack map starts so.
-NOTE = b"iw:"
 
 
 class Lane(NamedTuple):
@@ -83,12 +81,24 @@ class Courier:
         with self._lock:
             if self._exchange.full:
                 self._wait_for_room(handle)
-            if self._exchange.closed:
-                raise Cancelled("the client was closed")
-            self._exchange.add(handle, parcel)
+            self._take_on(handle, parcel)
             if not direct:
                 lane.receiver.call()
                 self._call_sender()
+
+    def follow(self, handle: Handle, parcel: Parcel) -> None:
+        """Take a request on that follows from another one's answer. It waits for no room, whatever thread this is."""
+        lane = self._lane(parcel.pool)
+        with self._lock:
+            self._take_on(handle, parcel)
+            lane.receiver.call()
+            self._call_sender()
+
+    def wait_for_room(self, handle: Handle) -> None:
+        """Until the client may have one more request under way. Raises DeadlineExceeded."""
+        self._check_process()
+        with self._lock:
+            self._wait_for_room(handle)
 
     def send_here(self, deadline: float) -> None:
         """Send what is to be sent in this thread, unless another does so just now or time is too short for it."""
@@ -190,16 +200,17 @@ class Courier:
     def _carry_out(self, task: Task) -> list[Outcome]:
         try:
             if isinstance(task, Submit):
-                said = read_said(self._submit(self._broker(task.pool), task))
+                answers = self._submit(self._broker(task.pool), task)
+                said = read_said(answers)
                 with self._lock:
-                    return self._exchange.submitted(task, said, self._clock())
+                    return self._exchange.submitted(task, said, self._clock(), answers.generation)
             if isinstance(task, Withdraw):
                 self._broker(task.pool).cancel(self._lane(task.pool).inbox, task.request_ids)
                 with self._lock:
                     return self._exchange.withdrawn()
-            models = self._broker(task.pool).models()
+            published = self._broker(task.pool).published()
             with self._lock:
-                return self._exchange.fetched(task, models, self._clock())
+                return self._exchange.fetched(task, published, self._clock())
         except Exception as error:
             with self._lock:
                 return self._exchange.failed(task, error, self._clock())
@@ -209,7 +220,7 @@ class Courier:
                 self._exchange.interrupted(task)
             raise
 
-    def _submit(self, broker: Broker, task: Submit) -> list[Answer]:
+    def _submit(self, broker: Broker, task: Submit) -> Answers:
         inbox, receiver = self._lane(task.pool)
         # A read that began before this pool was in use would not see its replies for up to a second.
         ear = receiver.deaf_to(inbox)
@@ -262,6 +273,11 @@ class Courier:
         if self._watchers:
             with self._lock:
                 self._changed.notify_all()
+
+    def _take_on(self, handle: Handle, parcel: Parcel) -> None:
+        if self._exchange.closed:
+            raise Cancelled("the client was closed")
+        self._exchange.add(handle, parcel)
 
     # Waiting for the books to change. Under the lock, which a wait gives up
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from common.broker import Broker
 from common.connect import broker_errors
 from common.errors import InvalidRequest, Overloaded
-from common.keys import PRIORITIES
+from common.keys import PRIORITIES, priority_of
+from common.names import shorten
 from common.protocol import sender_of
 from common.scripts import Submission
 from common.wire import peek, unpack_map
@@ -18,6 +20,7 @@ from gateway.result import Result, read_reply
 if TYPE_CHECKING:
     import redis
 
+_LETTER = re.compile(r"\d{1,20}(-\d{1,20})?")
 #: Letters read in one call; each may hold a request of a quarter of a megabyte.
 PAGE = 20
 #: A letter that is put back has no client that waits: its result is kept for whoever asks by its id.
@@ -92,6 +95,8 @@ class DeadLetters:
 
     def get(self, id: str) -> Letter:
         """Raises InvalidRequest where there is no such letter."""
+        if not _LETTER.fullmatch(id):
+            raise InvalidRequest(f"a dead letter's id has a form such as 1700000000000-0; got {shorten(id)}")
         found = self._range(id, id, 1)
         if not found:
             raise InvalidRequest(f"there is no dead letter {id} in pool '{self._broker.pool}'")
@@ -121,7 +126,7 @@ class DeadLetters:
             return Submission(letter.request_id, stream, letter.tenant, "d", letter.data or b"")
         if not self._execute("PEXPIRE", letter.reference, LIFETIME_MS):
             raise InvalidRequest(f"letter {letter.id} cannot be put back: its payload key has expired")
-        return Submission(letter.request_id, stream, letter.tenant, "r", letter.reference)
+        return Submission(letter.request_id, stream, letter.tenant, "r", letter.reference, len(letter.data or b""))
 
     def _forget_error(self, letter: Letter) -> None:
         """The error that its death left under the reply key: submit would answer with that."""
@@ -137,10 +142,10 @@ class DeadLetters:
         return Letter(
             id=id.decode(),
             died_ms=int(id.partition(b"-")[0]),
-            priority=PRIORITIES[int(fields.get(b"stream", 2)) - 1],
+            priority=PRIORITIES[priority_of(int(fields.get(b"stream", 2)) - 1)],
             reason=fields.get(b"reason", b"").decode(errors="replace"),
             deliveries=int(fields.get(b"deliveries", 0)),
-            tenant=fields.get(b"t", b"").decode(errors="replace"),
+            tenant=fields.get(b"t", b"").decode(errors="replace").partition(":")[0],
             request_id=sender.request_id or "",
             model=sender.model,
             version=peek(data or b"", ("version",)).get("version", ""),

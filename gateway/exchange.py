@@ -9,13 +9,22 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from common.backoff import Backoff
-from common.connect import BLOCK_MS
-from common.errors import BrokerUnavailable, Cancelled, DeadlineExceeded, InferenceError, InternalError
+from common.connect import BLOCK_MS, error_text
+from common.errors import (
+    AccessDenied,
+    BrokerRefuses,
+    BrokerUnavailable,
+    Cancelled,
+    ConfigError,
+    DeadlineExceeded,
+    InferenceError,
+    InternalError,
+)
 from common.scripts import Answer as Raw
+from common.scripts import Published
 from gateway.catalog import Catalog, Catalogs
 from gateway.composer import Composer
 from gateway.payload import Parcel
@@ -30,7 +39,7 @@ LONGEST_WAIT_S = BLOCK_MS / 1000
 
 
 class Fetch(NamedTuple):
-    """A pool's model list, to be read."""
+    """A pool's models and its traffic plans, to be read."""
 
     pool: str
 
@@ -53,7 +62,9 @@ class Exchange:
         #: Nothing is tried before: the broker did not answer a moment ago.
         self.quiet_until = -math.inf
         self._trouble: BrokerUnavailable | None = None
+        self._refused = False  # it was the sender that met it
         self._reached = False
+        self._warned: set[str] = set()
         self.closed = False
 
     # Callers
@@ -96,9 +107,12 @@ class Exchange:
         """When the sender has to look again without being called; infinity where there is nothing."""
         return self.quiet_until if now < self.quiet_until else self._pending.delayed_until()
 
-    def submitted(self, submit: Submit, said: list[Said], now: float) -> list[Outcome]:
+    def submitted(self, submit: Submit, said: list[Said], now: float, generation: bytes | None = None) -> list[Outcome]:
+        """`generation`: of the pool's models, as Redis knows them now."""
         self.answered()
-        return self._pending.submitted(submit, said, now, random.random())
+        if generation is not None:
+            self.catalogs.outdated(submit.pool, generation)
+        return self._pending.submitted(submit, said, now, random.random(), generation)
 
     def interrupted(self, task: Task) -> None:
         """Whoever carried the task out was stopped in the middle, as by Ctrl-C: it comes again."""
@@ -109,15 +123,20 @@ class Exchange:
         self.answered()
         return []
 
-    def fetched(self, fetch: Fetch, models: Mapping[str, bytes], now: float) -> list[Outcome]:
+    def fetched(self, fetch: Fetch, published: Published, now: float) -> list[Outcome]:
         self.answered()
-        self.catalogs.fetched(fetch.pool, models, now)
+        self.catalogs.fetched(fetch.pool, published, now)
+        if not published.models:
+            self._warn_of_no_worker(fetch.pool)
         return []
 
     def failed(self, task: Task, error: Exception, now: float) -> list[Outcome]:
         """The task was not carried out: it comes again, or, where that is of no use, its callers get the error."""
+        if isinstance(error, AccessDenied) and not self._reached:
+            error = ConfigError(error.message)  # A password that never was right: waiting does not mend it.
         if isinstance(error, BrokerUnavailable):
             self._stumbled(error, now)
+            self._refused = True
             self.interrupted(task)
             return []
         if isinstance(task, Submit):
@@ -132,14 +151,17 @@ class Exchange:
     # The receiver
 
     def answered(self) -> None:
-        """The broker answers."""
+        """The broker does what it is asked."""
         self._reached = True
+        self._refused = False
         if self._trouble is not None:
             self._trouble = None
             self._backoff.reset()
 
     def received(self, replies: list[tuple[str, Answer]], now: float) -> list[Outcome]:
-        self.answered()
+        # A Redis that is full, or a replica, gives out replies while it refuses whatever is sent.
+        if not self._refused:
+            self.answered()
         return self._pending.received(replies, now)
 
     def cut_off(self, error: BrokerUnavailable, now: float) -> None:
@@ -179,8 +201,9 @@ class Exchange:
             why = self._trouble.__cause__ or self._trouble
             if not self._reached:
                 return BrokerUnavailable(f"Redis at {self._broker} was not reached {within}: {why}")
+            does = _does(self._trouble)
             return DeadlineExceeded(
-                f"model '{model}' did not answer {within}: Redis at {self._broker} does not answer ({why})"
+                f"model '{model}' did not answer {within}: Redis at {self._broker} {does} ({error_text(why)})"
             )
         catalog = self.catalogs.known(pool)
         if catalog is None or not catalog.models:
@@ -200,7 +223,19 @@ class Exchange:
             f"are unanswered (max_in_flight {self._most})"
         )
 
+    def _warn_of_no_worker(self, pool: str) -> None:
+        """At once, and not only when the first deadline has passed: the pool's name may be mistyped."""
+        if pool not in self._warned:
+            self._warned.add(pool)
+            log.warning(
+                "pool '%s' has no worker: requests wait there until one starts, or until their deadlines; "
+                "`inference-worker status` shows the pools and their workers",
+                pool,
+            )
+
     def _stumbled(self, error: BrokerUnavailable, now: float) -> None:
+        if isinstance(error, AccessDenied) and not isinstance(self._trouble, AccessDenied):
+            log.warning("requests wait until Redis lets us in again, or until their deadlines: %s", error)
         self._trouble = error
         # The sender and the receiver notice one and the same loss: it counts once.
         if now >= self.quiet_until:
@@ -215,6 +250,12 @@ def read_replies(messages: list[bytes]) -> list[tuple[str, Answer]]:
 def read_said(raw: list[Raw]) -> list[Said]:
     """What submit said, with the stored replies decoded."""
     return [read_reply(one)[1] if isinstance(one, bytes) else one for one in raw]
+
+
+def _does(trouble: BrokerUnavailable) -> str:
+    if isinstance(trouble, AccessDenied):
+        return "lets nobody in"
+    return "refuses for now" if isinstance(trouble, BrokerRefuses) else "does not answer"
 
 
 def as_ours(error: Exception) -> InferenceError:

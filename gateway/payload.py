@@ -25,7 +25,8 @@ INPUT = "input"
 class Parcel(NamedTuple):
     """An encoded request on its way to a pool. A `payload` is stored before the submission that names its key.
 
-    `pinned`: the catalog chose the version in it; `version` is what the caller asked for.
+    `pinned`: the catalog chose the version in it; `version` is what the caller asked for. `generation`: of the
+    models that its id, a digest, is of; None where the id is no digest.
     """
 
     pool: str
@@ -33,6 +34,7 @@ class Parcel(NamedTuple):
     payload: bytes | None
     version: str | None
     pinned: bool
+    generation: bytes | None
 
     @property
     def size(self) -> int:
@@ -48,17 +50,18 @@ def parcel(
     data: bytes,
     version: str | None = None,
     pinned: bool = False,
+    generation: bytes | None = None,
 ) -> Parcel:
     """`data`, an encoded request, for the stream's entry or, over INLINE_UP_TO bytes, for a key of its own."""
     if len(data) <= INLINE_UP_TO:
-        return Parcel(keys.pool, Submission(request_id, stream, tenant, "d", data), None, version, pinned)
-    reference = Submission(request_id, stream, tenant, "r", keys.payload(request_id))
-    return Parcel(keys.pool, reference, data, version, pinned)
+        return Parcel(keys.pool, Submission(request_id, stream, tenant, "d", data), None, version, pinned, generation)
+    reference = Submission(request_id, stream, tenant, "r", keys.payload(request_id), len(data))
+    return Parcel(keys.pool, reference, data, version, pinned, generation)
 
 
 def readdressed(old: Parcel, request_id: str, timeout_ms: int, unpin: bool) -> Parcel:
     """The same request under another id, with the time that is left for it; unpinned, in the version asked for."""
-    _, stream, tenant, _, value = old.submission
+    _, stream, tenant, _, value, _ = old.submission
     message = unpack_map("the request", old.payload if old.payload is not None else value)  # type: ignore[arg-type]
     message["id"] = request_id
     message["timeout_ms"] = timeout_ms

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 from typing import NamedTuple
 
 from common.digest import is_digest
@@ -14,6 +12,7 @@ from common.errors import Cancelled, DeadlineExceeded, InferenceError, ModelNotF
 from common.scripts import MAX_BATCH, MAX_BATCH_BYTES, Admitted
 from gateway.payload import Parcel, readdressed
 from gateway.result import Answer, Result
+from gateway.throttle import Throttle
 
 #: Redis does nothing else during a call: short ones let the workers in between (measured: a quarter more per second).
 SUBMIT_BATCH = 64
@@ -73,10 +72,14 @@ class Lane:
 class Flight:
     """One request id on its way, and the tickets that wait for it; without tickets it is over.
 
-    `admitted`: Redis said that it holds the request. `waiting`: it is among those to be sent.
+    `admitted`: Redis said that it holds the request. `waiting`: it is among those to be sent, or held by its tenant's
+    throttle, `throttled`. `trying`: that let it go to see whether there is room.
     """
 
-    __slots__ = ("admitted", "attempts", "deadline", "lane", "parcel", "request_id", "sent_at", "tickets", "waiting")
+    __slots__ = (
+        "admitted", "attempts", "deadline", "lane", "parcel", "request_id", "sent_at", "throttled", "tickets", "trying",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, parcel: Parcel, lane: Lane, tickets: list[Ticket], deadline: float) -> None:
         self.request_id = parcel.submission.request_id
@@ -87,7 +90,23 @@ class Flight:
         self.attempts = 0
         self.admitted = False
         self.waiting = False
+        self.throttled = False
+        self.trying = False
         self.sent_at = 0.0
+
+    @property
+    def whose(self) -> tuple[str, str]:
+        """Its pool and tenant: who is throttled together."""
+        return self.lane.pool, self.parcel.submission.tenant
+
+    def is_outdated(self, generation: bytes | None) -> bool:
+        """Its id is a digest of models that were of another generation; None: nobody knows of any."""
+        return generation is not None and self.parcel.generation not in (None, generation)
+
+    @property
+    def patient(self) -> bool:
+        """All that wait for it wait for room, too."""
+        return all(ticket.patient for ticket in self.tickets)
 
 
 class Submit(NamedTuple):
@@ -116,8 +135,7 @@ class Pending:
         self._new_id = new_id
         self._flights: dict[str, Flight] = {}
         self._lanes: dict[str, Lane] = {}
-        self._delayed: list[tuple[float, int, Flight]] = []
-        self._numbers = count()
+        self._throttles: dict[tuple[str, str], Throttle] = {}
         self._next_deadline = math.inf
         self._next_probe = -math.inf
         #: Tickets that wait for an answer.
@@ -133,6 +151,9 @@ class Pending:
         else:
             flight.tickets.append(ticket)
             flight.deadline = max(flight.deadline, ticket.deadline)
+            if flight.throttled and not ticket.patient:
+                self._throttles[flight.whose].leave(flight)
+                self._queue(flight)
         self.tickets += 1
         if ticket.deadline < self._next_deadline:
             self._next_deadline = ticket.deadline
@@ -156,12 +177,12 @@ class Pending:
 
     def ready(self, now: float) -> bool:
         """`next_send` has something."""
-        self._release_delayed(now)
+        self._release_throttled(now)
         return any(lane.to_send or lane.to_withdraw for lane in self._lanes.values())
 
     def next_send(self, now: float) -> Submit | Withdraw | None:
         """What to send next, pools in turn; what was withdrawn goes before what was added after it."""
-        self._release_delayed(now)
+        self._release_throttled(now)
         for pool, lane in list(self._lanes.items()):
             send = self._withdrawal(lane) if lane.to_withdraw else self._batch(lane, now)
             if send is not None:
@@ -171,14 +192,20 @@ class Pending:
 
     def delayed_until(self) -> float:
         """When a request that met an overload is due again; infinity where there is none."""
-        return self._delayed[0][0] if self._delayed else math.inf
+        return min((throttle.due_at for throttle in self._throttles.values()), default=math.inf)
 
     # What came back
 
-    def submitted(self, submit: Submit, said: Sequence[Said], now: float, jitter: float) -> list[Outcome]:
-        """What became of a batch; `jitter` (0 to 1) spreads those that have to come again."""
+    def submitted(
+        self, submit: Submit, said: Sequence[Said], now: float, jitter: float, generation: bytes | None = None
+    ) -> list[Outcome]:
+        """What became of a batch; `jitter` (0 to 1) spreads those that have to come again.
+
+        What was kept under a digest of another `generation` of the models is computed anew.
+        """
         outcomes: list[Outcome] = []
         forgotten = False
+        refused: list[tuple[Flight, Overloaded]] = []
         for flight, answer in zip(submit.flights, said, strict=True):
             if not flight.tickets:
                 continue
@@ -186,11 +213,16 @@ class Pending:
                 forgotten |= flight.admitted and answer is Admitted.QUEUED
                 flight.admitted = True
             elif isinstance(answer, Overloaded):
-                self._overloaded(flight, answer, now, jitter, outcomes)
+                if self._stays(flight, answer, outcomes):
+                    refused.append((flight, answer))
+            elif isinstance(answer, Result) and flight.is_outdated(generation):
+                self._send_alone(flight, now, unpin=False)
             else:
                 if isinstance(answer, Result):
                     answer.cached = flight.attempts == 1
                 self._answered(flight, answer, now, outcomes)
+        if self._throttles or refused:
+            self._throttle(submit, refused, now, jitter)
         if forgotten:
             # It was there and had to be queued again: Redis lost its data, and the other requests with it.
             self._send_again(self._of_pool(submit.pool, without=set(submit.flights)))
@@ -222,6 +254,8 @@ class Pending:
         for request_id, answer in replies:
             flight = self._flights.get(request_id)
             if flight is not None:
+                if self._throttles and (throttle := self._throttles.get(flight.whose)) is not None:
+                    throttle.answered(now - flight.sent_at, now)
                 self._answered(flight, answer, now, outcomes)
         return outcomes
 
@@ -275,7 +309,12 @@ class Pending:
     def _take_off(self, flight: Flight) -> None:
         self._flights[flight.request_id] = flight
         flight.lane.flights += 1
-        self._queue(flight)
+        throttle = self._throttles.get(flight.whose) if self._throttles else None
+        if throttle and flight.patient:
+            self._hold(flight)
+            throttle.stand_behind(flight)
+        else:
+            self._queue(flight)
 
     def _lane(self, pool: str) -> Lane:
         return self._lanes.get(pool) or self._lanes.setdefault(pool, Lane(pool))
@@ -283,8 +322,12 @@ class Pending:
     def _of_pool(self, pool: str, without: set[Flight]) -> list[Flight]:
         return [one for one in self._flights.values() if one.lane.pool == pool and one not in without]
 
+    def _hold(self, flight: Flight) -> None:
+        flight.waiting = flight.throttled = True
+
     def _queue(self, flight: Flight) -> None:
         flight.waiting = True
+        flight.throttled = False
         flight.lane.to_send.append(flight)
 
     def _send_again(self, flights: Iterable[Flight]) -> None:
@@ -293,11 +336,14 @@ class Pending:
             if not flight.waiting:
                 self._queue(flight)
 
-    def _release_delayed(self, now: float) -> None:
-        while self._delayed and self._delayed[0][0] <= now:
-            flight = heapq.heappop(self._delayed)[2]
-            if flight.tickets:
+    def _release_throttled(self, now: float) -> None:
+        if not self._throttles:
+            return
+        for whose, throttle in list(self._throttles.items()):
+            for flight in throttle.due(now):
                 self._queue(flight)
+            if not throttle:
+                del self._throttles[whose]
 
     def _withdrawal(self, lane: Lane) -> Withdraw:
         waiting = lane.to_withdraw
@@ -318,20 +364,42 @@ class Pending:
             flights.append(flight)
         return Submit(lane.pool, flights, int((latest - now) * 1000) + GRACE_MS) if flights else None
 
-    def _overloaded(
-        self, flight: Flight, error: Overloaded, now: float, jitter: float, outcomes: list[Outcome]
-    ) -> None:
-        patient = [ticket for ticket in flight.tickets if ticket.patient]
-        if not patient:
+    def _stays(self, flight: Flight, error: Overloaded, outcomes: list[Outcome]) -> bool:
+        """A refused request comes again where some of those who wait for it wait for room, too."""
+        if not any(ticket.patient for ticket in flight.tickets):
             self._land(flight, error, outcomes)
-            return
+            return False
         for ticket in [ticket for ticket in flight.tickets if not ticket.patient]:
             self._drop(flight, ticket)
             outcomes.append((ticket, error))
-        if not flight.waiting:
-            flight.waiting = True
-            due = now + error.retry_after_ms / 1000 * (1 + jitter)
-            heapq.heappush(self._delayed, (due, next(self._numbers), flight))
+        return not flight.waiting
+
+    def _throttle(self, submit: Submit, refused: list[tuple[Flight, Overloaded]], now: float, jitter: float) -> None:
+        """Hold what was refused, and what was about to be; or let more try where there was room."""
+        by_owner: dict[tuple[str, str], list[Flight]] = {}
+        errors: dict[tuple[str, str], Overloaded] = {}
+        for flight, error in refused:
+            by_owner.setdefault(flight.whose, []).append(flight)
+            errors.setdefault(flight.whose, error)
+        for whose, error in errors.items():
+            flights = by_owner[whose] + self._about_to_follow(submit.pool, whose)
+            for flight in flights:
+                self._hold(flight)
+            self._throttles.setdefault(whose, Throttle()).refused(flights, error, now, jitter)
+        tried = {flight.whose for flight in submit.flights if flight.trying}
+        for whose in tried - errors.keys():
+            if (throttle := self._throttles.get(whose)) is not None:
+                throttle.got_in(now)
+        for flight in submit.flights:
+            flight.trying = False
+
+    def _about_to_follow(self, pool: str, whose: tuple[str, str]) -> list[Flight]:
+        """Those that are to be sent next, for the same tenant: they would meet the same bound."""
+        lane = self._lane(pool)
+        found = [flight for flight in lane.to_send if flight.whose == whose and flight.tickets and flight.patient]
+        gone = set(found)
+        lane.to_send = deque(flight for flight in lane.to_send if flight not in gone)
+        return found
 
     def _answered(self, flight: Flight, answer: Answer, now: float, outcomes: list[Outcome]) -> None:
         if isinstance(answer, InferenceError) and self._is_not_ours(flight, answer, now):
@@ -359,12 +427,12 @@ class Pending:
             self._remove(flight)
 
     def _is_not_ours(self, flight: Flight, error: InferenceError, now: float) -> bool:
-        """A shared request failed for another's reason: a shorter deadline, a cancellation, a version chosen for it."""
-        if not is_digest(flight.request_id) or flight.deadline - now <= SLACK_S:
+        """It failed for no reason of its caller's: another's deadline or cancellation, a version chosen for it."""
+        if flight.deadline - now <= SLACK_S:
             return False
-        return isinstance(error, (DeadlineExceeded, Cancelled)) or (
-            isinstance(error, ModelNotFound) and flight.parcel.pinned
-        )
+        if isinstance(error, ModelNotFound):
+            return flight.parcel.pinned
+        return is_digest(flight.request_id) and isinstance(error, (DeadlineExceeded, Cancelled))
 
     def _send_alone(self, flight: Flight, now: float, unpin: bool) -> None:
         """Under an id of its own, which shares nothing: that cannot happen to it twice."""

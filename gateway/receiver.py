@@ -154,7 +154,9 @@ def as_unavailable(error: Exception) -> BrokerUnavailable:
     """Whatever keeps replies from being read: they are asked for again, until the deadlines have passed."""
     if isinstance(error, BrokerUnavailable):
         return error
-    log.error("replies cannot be read for now; it is tried again", exc_info=error)
+    # Each try would tell the same: one line, and where it comes from only for who looks for it.
+    log.error("replies cannot be read for now; it is tried again: %s: %s", type(error).__name__, error)
+    log.debug("this kept replies from being read", exc_info=error)
     unavailable = BrokerUnavailable(f"replies cannot be read: {error}")
     unavailable.__cause__ = error
     return unavailable

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from common.errors import InferenceError, InternalError
 from common.protocol import Timings, error_of, timings_of
-from common.tensor import Array, from_wire
+from common.tensor import Array, Tensor, from_wire
 from common.wire import unpack_map
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,19 @@ class Result:
             self._arrays = _decoded(self._message)
         return self._arrays
 
+    def tensor(self, name: str) -> Tensor:
+        """An output as it came, for whoever sends it on. Raises KeyError, InternalError."""
+        if name not in self._message["outputs"]:
+            raise KeyError(_no_output(name, self._message["outputs"]))
+        try:
+            return from_wire(f"outputs.{name}", self._message["outputs"][name])
+        except InferenceError as wrong:
+            raise _unreadable(wrong) from wrong
+
+    def names(self) -> tuple[str, ...]:
+        """The outputs' names, in the model's order. Decodes nothing."""
+        return tuple(self._message["outputs"])
+
     @property
     def model(self) -> str:
         return str(self._message.get("model", ""))
@@ -54,7 +67,11 @@ class Result:
         try:
             return self.outputs[name]
         except KeyError:
-            raise KeyError(f"no output '{name}'; the model answered {', '.join(sorted(self.outputs))}") from None
+            raise KeyError(_no_output(name, self.outputs)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        """The outputs' names, as of a map: without it `in` and `for` would ask for the outputs 0, 1, ..."""
+        return iter(self.names())
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in self.outputs.items())
@@ -75,6 +92,8 @@ def read_reply(data: bytes) -> tuple[str, Answer]:
         error = message.get("error")
         if error is not None:
             return request_id, error_of(error)
+        if type(message["model"]) is not str or type(message["version"]) is not str:
+            raise TypeError("model and version must be strings")
         if type(message["outputs"]) is not dict or type(message.get("timings", {})) is not dict:
             raise TypeError("outputs and timings must be maps")
         return request_id, Result(message)
@@ -88,6 +107,10 @@ def _decoded(message: Mapping[str, Any]) -> dict[str, Array]:
         return {name: from_wire(f"outputs.{name}", one).numpy() for name, one in message["outputs"].items()}
     except (InferenceError, KeyError, TypeError, AttributeError) as wrong:
         raise _unreadable(wrong) from wrong
+
+
+def _no_output(name: str, there: Iterable[str]) -> str:
+    return f"no output '{name}'; the model answered {', '.join(sorted(there))}"
 
 
 def _unreadable(wrong: Exception) -> InternalError:

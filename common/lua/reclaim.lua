@@ -1,23 +1,23 @@
 -- reclaim: give a live worker what consumers without a live lease left unfinished, and prune those consumers.
 -- Each claim raises the entry's delivery count by one; nothing else does, so it counts crashes.
 --
--- KEYS  1-3   stream  high, normal, low
---       4     zset    leases: consumer -> ms at which its lease ends
---       5     hash    workers: consumer -> description
+-- KEYS  1-6   stream  high, normal, low, and their bulk lanes
+--       7     zset    leases: consumer -> ms at which its lease ends
+--       8     hash    workers: consumer -> description
 -- ARGV  1     group
 --       2     consumer that takes over
 --       3     most entries to hand over: bounds the cost, whatever the pending list's length
 --       4     ms for which an ended lease is remembered
--- reply {now ms, {{stream 1-3, entry id, {field, value, ...}, deliveries}, ...}}
---       with the count of deliveries before this one
+-- reply {now ms, {{stream 1-6, entry id, {field, value, ...}, deliveries}, ...}, {consumer, held, ...}}
+--       with the count of deliveries before this one, and what each consumer that gave one held until now
 
 local group, me, room = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local found, holds = {}, {}
+local found, holds, held, givers = {}, {}, {}, {}
 
 local function live(consumer)
-  local lease = redis.call('ZSCORE', KEYS[4], consumer)
+  local lease = redis.call('ZSCORE', KEYS[7], consumer)
   return lease and tonumber(lease) > now
 end
 
@@ -45,17 +45,19 @@ local function claim(stream, consumer)
 end
 
 if not live(me) then
-  return {now, found}
+  return {now, found, {}}
 end
 -- A lost group raises NOGROUP here, while nothing has been claimed that the error would lose.
-for stream = 1, 3 do
+for stream = 1, 6 do
   redis.call('XPENDING', KEYS[stream], group, 0, 0, 1)
 end
-for stream = 1, 3 do
+for stream = 1, 6 do
   for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[stream], group)) do
     local consumer, pending = info[2], info[4]
     if not live(consumer) then
+      held[consumer] = (held[consumer] or 0) + pending
       if pending > 0 and room > 0 then
+        givers[consumer] = true
         pending = pending - claim(stream, consumer)
       end
       if pending > 0 then
@@ -69,10 +71,15 @@ for stream = 1, 3 do
 end
 -- A lease is remembered for longer than a blocking read lasts: what Redis handed to a connection that was
 -- just dying is then found by the next reclaim instead of lying there unseen.
-for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[4], 'LIMIT', 0, 1000)) do
+for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now - ARGV[4], 'LIMIT', 0, 1000)) do
   if not holds[consumer] then
-    redis.call('ZREM', KEYS[4], consumer)
-    redis.call('HDEL', KEYS[5], consumer)
+    redis.call('ZREM', KEYS[7], consumer)
+    redis.call('HDEL', KEYS[8], consumer)
   end
 end
-return {now, found}
+local given = {}
+for consumer in pairs(givers) do
+  given[#given + 1] = consumer
+  given[#given + 1] = held[consumer]
+end
+return {now, found, given}

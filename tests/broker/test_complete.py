@@ -328,6 +328,7 @@ def test_a_dead_letter_carries_entry_reason_deliveries_tenant_and_payload(broker
     assert letters(redis_client, broker) == [
         {
             b"entry": entry.id,
+            b"stream": b"3",
             b"reason": b"killed its worker 3 times",
             b"deliveries": b"3",
             b"d": b"the request",
@@ -382,7 +383,7 @@ def test_a_raw_entry_with_forged_and_countless_fields_becomes_a_plain_dead_lette
     broker.complete([finish(entry, "raw-1", dead="poison")])
 
     assert letters(redis_client, broker) == [
-        {b"entry": entry.id, b"reason": b"poison", b"deliveries": b"0", b"d": b"raw"}
+        {b"entry": entry.id, b"stream": b"2", b"reason": b"poison", b"deliveries": b"0", b"d": b"raw"}
     ]
 
 

@@ -7,7 +7,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -329,3 +331,36 @@ def test_a_file_that_is_no_server_has_no_version(tmp_path):
 
     assert server_version(broken) == (0, 0)
     assert server_version(tmp_path / "missing") == (0, 0)
+
+
+#: An owner that ends, as by a signal, just when the server's process exists and its id is not known yet.
+INTERRUPTED = """
+import sys, time
+from common.embedded import EmbeddedRedis
+def profile(frame, event, argument):
+    if event == "c_return" and argument.__name__ == "fork_exec" and "echo $$" in str(frame.f_locals["args"]):
+        time.sleep(0.3)  # It has told the guard its id by now.
+        sys.exit(3)
+sys.setprofile(profile)
+EmbeddedRedis().start()
+"""
+
+
+def test_a_signal_that_breaks_into_the_start_leaves_no_server() -> None:
+    with tempfile.TemporaryDirectory(prefix="iw-test-") as home:
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": home}
+        done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, env=environ, timeout=30, check=False)
+
+        assert done.returncode == 3
+        assert os.listdir(home) == []
+        wait_until(lambda: not in_folders_below(home), "no server runs")
+
+
+def in_folders_below(home: str) -> list[int]:
+    """The processes whose working folder is there, even if it is removed."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError):
+            if os.readlink(f"/proc/{process.pid}/cwd").startswith(home):
+                found.append(process.pid)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from common.broker import Broker
+from common.errors import Overloaded
 from common.keys import RELEASED
 from common.scripts import Admitted, Entry, Submission
 from tests.support.leaks import keys_of, leaked_keys
 from tests.support.operations import (
     add_raw,
+    counted_bytes,
     end_lease,
     finish,
     inbox,
@@ -25,7 +28,6 @@ from tests.support.operations import (
     replies,
     submit,
     tenants,
-    unfinished,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ IDS = st.sampled_from("abcde")
 CLIENTS = st.sampled_from(["one", "two"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 STREAMS = st.integers(0, 2)
+LANES = st.integers(0, 5)
+#: Small, so that a few requests are a backlog.
+LIGHT, IN_FLIGHT, BYTES_BOUND = 2, 4, 12
 TENANTS = st.sampled_from(["", "acme", "other"])
 SHARES = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
 #: What a producer without our client names as its reply_to.
@@ -49,6 +54,7 @@ class Work:
     request_id: str
     stream: int
     tenant: str
+    size: int = 0
     holder: str | None = None
     deliveries: int = 0
     cancelled: bool = False
@@ -69,7 +75,8 @@ class Model:
     live: set[str] = field(default_factory=set)
     dead: list[int] = field(default_factory=list)
 
-    def submit(self, number: int, request: Submission, client: str) -> Admitted | bytes:
+    def submit(self, number: int, request: Submission, client: str) -> Admitted | bytes | str:
+        """A refusal is the name of its bound."""
         one = request.request_id
         if one in self.stored:
             return self.stored[one]
@@ -78,24 +85,51 @@ class Model:
             if client not in clients:
                 clients.append(client)
             return Admitted.JOINED
-        self.work[number] = Work(number, one, request.stream, request.tenant)
+        mine, size = self.of_tenant(request.tenant), len(request.value)
+        if self.bytes and self.bytes + size > BYTES_BOUND:
+            return "bytes"
+        if request.tenant and mine >= IN_FLIGHT:
+            return "tenant"
+        stream = request.stream + 3 if request.tenant and mine >= LIGHT else request.stream
+        self.work[number] = Work(number, one, stream, request.tenant, size)
         self.waiting[one] = (number, [client])
         return Admitted.QUEUED
 
-    def take(self, worker: str, shares: tuple[int, int, int]) -> list[int]:
+    @property
+    def bytes(self) -> int:
+        return sum(one.size for one in self.work.values())
+
+    def of_tenant(self, tenant: str) -> int:
+        return sum(one.tenant == tenant for one in self.work.values())
+
+    def take(self, worker: str, shares: tuple[int, int, int], bulk: bool, drawn: list[int]) -> list[int]:
+        """`drawn` is what Redis handed out: how a small backlog is parted, and a small share between lanes, it draws by
+        lot. How many come of each priority follows from the shares where these are not cut.
+        """
         if worker not in self.live:
             return []
-        queues = [[one for one in self.work.values() if one.stream == s and one.holder is None] for s in range(3)]
-        taken = [queue[:share] for queue, share in zip(queues, shares, strict=True)]
-        spare = sum(shares) - sum(map(len, taken))
-        for queue, mine in zip(queues, taken, strict=True):
-            more = queue[len(mine) : len(mine) + spare]
-            spare -= len(more)
-            mine += more
-        handed = [one for mine in taken for one in mine]
-        for one in handed:
-            one.holder, one.deliveries = worker, 1
-        return [one.number for one in handed]
+        queues = [
+            [one.number for one in self.work.values() if one.stream == s and one.holder is None] for s in range(6)
+        ]
+        if not bulk:
+            queues[3:] = [[], [], []]
+        waiting = [len(queues[priority]) + len(queues[priority + 3]) for priority in range(3)]
+        held = sum(one.holder == worker for one in self.work.values())
+        even = max(0, ceil(len(self.work) / len(self.live)) - held)
+        assert len(drawn) == min(even, sum(shares), sum(waiting))
+        counts = [sum(self.work[number].stream == stream for number in drawn) for stream in range(6)]
+        if sum(shares) <= even:
+            taken = [min(count, share) for count, share in zip(waiting, shares, strict=True)]
+            spare = sum(shares) - sum(taken)
+            for priority in range(3):
+                more = min(spare, waiting[priority] - taken[priority])
+                taken[priority] += more
+                spare -= more
+            assert [counts[priority] + counts[priority + 3] for priority in range(3)] == taken
+        handed = [number for queue, count in zip(queues, counts, strict=True) for number in queue[:count]]
+        for number in handed:
+            self.work[number].holder, self.work[number].deliveries = worker, 1
+        return handed
 
     def complete(self, batch: list[tuple[int, bytes]], kept: bool, dead: bool) -> int:
         # The script looks once who waits, before it changes anything.
@@ -166,6 +200,8 @@ class Operations(RuleBasedStateMachine):
         self.redis = client
         self.broker = Broker(client, f"model-{uuid4().hex[:12]}")
         self.broker.create_groups()
+        self.broker.set_limits(tenant=IN_FLIGHT)
+        self.broker.change_limits({"light": LIGHT, "bytes": BYTES_BOUND})
         self.model = Model()
         self.number = 0
         #: Every entry that was ever handed to a worker, and stays in its hands whatever Redis thinks by now.
@@ -188,9 +224,10 @@ class Operations(RuleBasedStateMachine):
         numbers = [self.next_number() for _ in ids]
         requests = [Submission(one, stream, tenant, "d", b"%d" % n) for one, n in zip(ids, numbers, strict=True)]
         expected = [self.model.submit(n, one, client) for n, one in zip(numbers, requests, strict=True)]
-        assert submit(self.broker, *requests, client=client) == expected
+        answers = submit(self.broker, *requests, client=client)
+        assert [one.bound if isinstance(one, Overloaded) else one for one in answers] == expected
 
-    @rule(stream=STREAMS)
+    @rule(stream=LANES)
     def add_raw(self, stream: int) -> None:
         number = self.next_number()
         add_raw(self.redis, self.broker, b"%d" % number, stream)
@@ -207,11 +244,12 @@ class Operations(RuleBasedStateMachine):
         end_lease(self.broker, worker)
         self.model.live.discard(worker)
 
-    @rule(worker=WORKERS, shares=SHARES)
-    def take(self, worker: str, shares: tuple[int, int, int]) -> None:
-        taken = self.broker.take(worker, shares)
+    @rule(worker=WORKERS, shares=SHARES, bulk=st.booleans())
+    def take(self, worker: str, shares: tuple[int, int, int], bulk: bool) -> None:
+        taken = self.broker.take(worker, shares, bulk)
         assert taken.live == (worker in self.model.live)
-        assert self.hand(worker, taken.entries) == self.model.take(worker, shares)
+        drawn = self.hand(worker, taken.entries)
+        assert drawn == self.model.take(worker, shares, bulk, drawn)
         marked = {one.number for one in self.model.work.values() if one.cancelled and one.holder == worker}
         places = {entry.place for _, entry in self.handed if number_of(entry) in marked}
         assert taken.cancelled == (places if taken.live else frozenset())
@@ -250,13 +288,14 @@ class Operations(RuleBasedStateMachine):
 
     @invariant()
     def the_streams_lengths_are_the_unfinished_work(self) -> None:
-        expected = [sum(one.stream == stream for one in self.model.work.values()) for stream in range(3)]
-        assert unfinished(self.redis, self.broker) == expected
+        expected = [sum(one.stream == stream for one in self.model.work.values()) for stream in range(6)]
+        assert [self.redis.xlen(stream) for stream in self.broker.keys.streams] == expected
 
     @invariant()
     def tenants_are_counted_right(self) -> None:
         names = [one.tenant for one in self.model.work.values() if one.tenant]
         assert tenants(self.redis, self.broker) == {name: names.count(name) for name in names}
+        assert counted_bytes(self.redis, self.broker) == self.model.bytes
 
     @invariant()
     def every_wait_is_answered_once(self) -> None:
@@ -265,7 +304,7 @@ class Operations(RuleBasedStateMachine):
     @invariant()
     def every_entry_is_in_the_hands_it_should_be(self) -> None:
         numbers = {entry.place: number_of(entry) for _, entry in self.handed}
-        for stream in range(3):
+        for stream in range(6):
             found = pending(self.redis, self.broker, stream)
             held = {holder: [numbers[stream, one] for one in ids] for holder, ids in found.items()}
             assert held == self.model.held(stream)

@@ -111,6 +111,37 @@ def test_redis_tells_its_time_with_what_is_reclaimed(broker, redis_client):
     assert 0 <= broker.reclaim("rescuer", 1)[0] - seconds * 1000 < 5_000
 
 
+def test_it_tells_how_many_entries_their_worker_held_until_now(broker):
+    submit(broker, *(request(f"id{number}", number % 3) for number in range(6)))
+    assert len(take(broker)) == 6
+    end_lease(broker, "worker")
+    lease(broker, "rescuer")
+
+    assert [broker.reclaim("rescuer", most).dead for most in (1, 5, 6)] == [{"worker": 6}, {"worker": 5}, {}]
+
+
+def test_entries_of_several_workers_are_told_apart(broker):
+    submit(broker, *(f"id{number}" for number in range(5)))
+    take(broker, "one", (0, 3, 0))
+    take(broker, "two", (0, 2, 0))
+    end_lease(broker, "one", "two")
+    lease(broker, "rescuer")
+
+    assert broker.reclaim("rescuer", 5).dead == {"one": 3, "two": 2}
+
+
+def test_what_was_handed_back_is_from_no_dead_worker(broker):
+    submit(broker, "a")
+    [entry] = take(broker)
+    broker.release("worker", [entry.place])
+    lease(broker, "rescuer")
+
+    reclaimed = broker.reclaim("rescuer", 1)
+
+    assert [one.id for one in reclaimed.entries] == [entry.id]
+    assert reclaimed.dead == {}
+
+
 def test_a_rescued_entry_is_finished_like_any_other(broker, redis_client):
     submit(broker, request("a", tenant="acme"))
     take(broker)
@@ -227,7 +258,7 @@ def test_ten_thousand_pending_entries_are_handed_over_in_bounded_calls(broker, r
     seen: set[bytes] = set()
     while True:
         before = script_micros(redis_client)
-        _, entries = broker.reclaim("rescuer", 64)
+        _, entries, _ = broker.reclaim("rescuer", 64)
         micros.append(script_micros(redis_client) - before)
         if not entries:
             break

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from threading import Barrier, Thread
 
+from common import scripts
 from common.broker import Broker
 from common.connect import connect
 from common.errors import Overloaded
-from common.scripts import Admitted
+from common.scripts import PUSH_WHOLE_UP_TO, Admitted
 from tests.support.operations import (
     HIGH,
     LOW,
@@ -43,8 +44,8 @@ def test_a_worker_gets_the_payload_byte_for_byte_the_tenant_and_the_reference(br
 
     first, second = take(broker)
 
-    assert (first.payload, first.reference, first.tenant) == (bytes(range(256)), None, b"acme")
-    assert (second.payload, second.reference, second.tenant) == (None, broker.keys.payload("b").encode(), b"")
+    assert (first.payload, first.reference, first.counted) == (bytes(range(256)), None, b"acme")
+    assert (second.payload, second.reference, second.counted) == (None, broker.keys.payload("b").encode(), b"")
 
 
 def test_nothing_to_submit_is_no_answer(broker):
@@ -86,6 +87,49 @@ def test_an_id_whose_reply_was_not_kept_is_computed_again(broker, redis_client):
     broker.complete([finish(take(broker)[0], "a", b"an error", keep_ms=0)])
 
     assert submit(broker, "a") == [QUEUED]
+
+
+def test_a_long_stored_reply_leaves_the_script_as_its_key_and_comes_whole(broker, redis_client):
+    """64 of them in one answer could have 4 GiB."""
+    long, short = bytes(PUSH_WHOLE_UP_TO + 1), bytes(PUSH_WHOLE_UP_TO)
+    submit(broker, "long", "short")
+    first, second = take(broker)
+    broker.complete([finish(first, "long", long), finish(second, "short", short)])
+
+    script, keys, argv = scripts.submit(broker.keys, [request("long"), request("short")], inbox(broker), 60_000)
+    said = redis_client.execute_command("EVAL", script.source, len(keys), *keys, *argv)
+
+    assert said[:2] == [broker.keys.reply("long").encode(), short]
+    assert submit(broker, "short", "new", "long") == [short, QUEUED, long]
+
+
+def test_a_long_stored_reply_that_expires_before_it_is_fetched_is_computed_again(broker, redis_client):
+    class Expiring:
+        """Redis, where each key expires just before it is read."""
+
+        def execute_command(self, *command):
+            if command[0] == "GET":
+                redis_client.delete(command[1])
+            return redis_client.execute_command(*command)
+
+    submit(broker, "a")
+    broker.complete([finish(take(broker)[0], "a", bytes(PUSH_WHOLE_UP_TO + 1))])
+
+    assert submit(Broker(Expiring(), broker.pool), "a") == [QUEUED]
+    assert unfinished(redis_client, broker) == [0, 1, 0]
+
+
+def test_an_id_whose_entry_was_deleted_by_hand_is_queued_again_for_all_who_wait(broker, redis_client):
+    submit(broker, "a", client="one")
+    submit(broker, "a", client="two")
+    stream = broker.keys.streams[NORMAL]
+    redis_client.xdel(stream, redis_client.xrange(stream)[0][0])
+
+    assert submit(broker, "a", "a", client="two") == [QUEUED, JOINED]
+    assert submit(broker, "a", client="three") == [JOINED]
+
+    broker.complete([finish(take(broker)[0], "a")])
+    assert [replies(redis_client, broker, client) for client in ("one", "two", "three")] == [[b"reply"]] * 3
 
 
 def test_an_id_is_bound_to_no_priority(broker, redis_client):

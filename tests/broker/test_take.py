@@ -14,6 +14,7 @@ from tests.support.operations import (
     NORMAL,
     add_raw,
     end_lease,
+    finish,
     inbox,
     lease,
     pending,
@@ -178,6 +179,17 @@ def test_an_entry_that_is_cancelled_while_it_is_held_is_told_of_at_the_next_take
     assert broker.take("worker", (0, 0, 0)).cancelled == {entries[0].place}
 
 
+def test_of_thousands_of_held_entries_each_cancelled_one_is_told_of(broker):
+    """A model that takes thousands of rows at once makes its worker hold as many."""
+    for start in range(0, 2_100, 100):
+        submit(broker, *(f"id{number}" for number in range(start, start + 100)))
+    entries = take(broker, shares=(0, 2_100, 0))
+    broker.cancel(inbox(broker), ["id0", "id999", "id1000", "id1999", "id2000", "id2099"])
+
+    marked = {entries[number].place for number in (0, 999, 1000, 1999, 2000, 2099)}
+    assert broker.take("worker", (0, 0, 0)).cancelled == marked
+
+
 def test_marks_of_other_workers_entries_are_not_told(broker):
     submit(broker, "a", "b")
     take(broker, "one", (0, 1, 0))
@@ -229,7 +241,7 @@ def test_a_blocked_read_gets_an_entry_the_moment_it_is_added(redis_url, broker, 
     reader.join()
 
     assert time.monotonic() - started < BLOCK_MS / 1000 / 2
-    assert [(one.stream, one.payload, one.tenant) for one in found] == [(LOW, b"payload", b"acme")]
+    assert [(one.stream, one.payload, one.counted) for one in found] == [(LOW, b"payload", b"acme")]
     blocking.close()
 
 
@@ -266,3 +278,66 @@ def test_a_raw_entry_without_a_payload_is_handed_out_for_the_worker_to_refuse(re
 
     assert (nothing.payload, nothing.reference) == (None, None)
     assert raw.payload == b"raw"
+
+
+# -- among workers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_small_backlog_is_shared_evenly_between_the_workers(broker):
+    fill(broker, NORMAL, 10)
+    lease(broker, "one", "two", "three")
+
+    taken = [len(broker.take(name, (0, 64, 0)).entries) for name in ("one", "two", "three")]
+
+    assert taken == [4, 4, 2]
+
+
+def test_who_holds_more_than_the_others_leaves_the_rest_to_them(broker):
+    fill(broker, NORMAL, 20)
+    lease(broker, "busy")
+    assert len(broker.take("busy", (0, 64, 0)).entries) == 20
+    lease(broker, "idle")
+    submit(broker, "a", "b")
+
+    busy = broker.take("busy", (0, 64, 0))
+    idle = broker.take("idle", (0, 64, 0))
+
+    assert (len(busy.entries), busy.workers, busy.left) == (0, 2, 2)
+    assert (len(idle.entries), idle.left) == (2, 0)
+
+
+def test_of_a_large_backlog_each_worker_gets_all_that_it_has_room_for(broker):
+    fill(broker, NORMAL, 200)
+    lease(broker, "one", "two")
+
+    assert len(broker.take("one", (0, 64, 0)).entries) == 64
+    assert len(broker.take("two", (0, 64, 0)).entries) == 64
+
+
+def test_a_worker_that_takes_nothing_keeps_nothing_from_the_others(broker):
+    fill(broker, NORMAL, 16)
+    lease(broker, "live", "stuck")
+
+    rounds = 0
+    while (taken := broker.take("live", (0, 64, 0))).left:
+        broker.complete([finish(entry, entry.id.decode()) for entry in taken.entries])
+        rounds += 1
+
+    assert rounds <= 5
+
+
+def test_where_all_takes_are_small_a_flood_of_high_leaves_low_its_share(broker):
+    # Given so many workers that the mean lets each have two
+    lease(broker, *(f"worker{number}" for number in range(10)))
+    fill(broker, LOW, 2)
+    fill(broker, HIGH, 16)
+    found = Counter()
+    for number in range(1_000):
+        entries = broker.take("worker0", (44, 16, 4)).entries
+        found.update(entry.stream for entry in entries)
+        broker.complete([finish(entry, f"{entry.stream}-{entry.id.decode()}") for entry in entries])
+        submit(broker, request(f"high{number}", HIGH), request(f"more{number}", HIGH))
+        if found[LOW]:
+            break
+
+    assert found[LOW] >= 1

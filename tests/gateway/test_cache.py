@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
@@ -13,7 +14,8 @@ from common.broker import Broker
 from common.digest import is_digest
 from common.errors import DeadlineExceeded, ModelNotFound
 from common.protocol import Request
-from gateway import Client
+from common.scripts import PUSH_WHOLE_UP_TO
+from gateway import AsyncClient, Client, Result
 from tests.support.echo_worker import Answer, EchoWorker, echo, model
 from tests.support.operations import unfinished
 from tests.support.waiting import wait_until
@@ -63,6 +65,22 @@ def test_another_client_finds_it_too(redis_url: str, pool: str, client: Client, 
 
     with Client(redis_url, pool=pool) as other:
         assert other.infer("echo", "x").cached
+
+
+def test_a_cached_result_may_be_longer_than_what_submit_answers_whole(
+    redis_url: str, pool: str, client: Client, worker: EchoWorker
+) -> None:
+    asked = np.arange(PUSH_WHOLE_UP_TO, dtype="f4")
+    client.infer("echo", asked)
+
+    async def ask() -> Result:
+        async with AsyncClient(redis_url, pool=pool) as other:
+            return await other.infer("echo", asked)
+
+    with Client(redis_url, pool=pool) as other:
+        for result in (other.infer("echo", asked), asyncio.run(ask())):
+            assert result.cached
+            np.testing.assert_array_equal(result["output"], asked)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +161,27 @@ def test_a_version_that_is_gone_since_the_catalog_was_read_is_asked_for_again(
             client.infer("echo", "y", version="1")
 
 
-def test_a_model_that_was_reloaded_is_known_within_seconds(redis_url: str, pool: str, client: Client) -> None:
+def test_once_a_reloaded_model_is_published_nothing_kept_of_the_old_one_is_answered(
+    redis_url: str, pool: str, client: Client
+) -> None:
     with EchoWorker(redis_url, pool, models=[CACHED]) as worker:
-        first = client.infer("echo", "x")
+        first, kept = client.infer("echo", "x"), client.infer("echo", "x")
         worker.broker.publish_models(dict([model("echo", cache_ttl_s=60.0, weights="w2")]))
 
-        wait_until(lambda: not client.infer("echo", "x").cached, "it is computed anew", within_s=8)
+        outdated, fresh, kept_again = (client.infer("echo", "x") for _ in range(3))
 
-    assert not first.cached
-    assert len({request.id for request in worker.seen}) == 2
+    assert [one.cached for one in (first, kept, outdated, fresh, kept_again)] == [False, True, False, False, True]
+    # The one by the old catalog under an id of its own, then under the digest of the new weights.
+    assert len({request.id for request in worker.seen}) == 3
+
+
+def test_an_async_client_answers_nothing_kept_of_a_reloaded_model_either(redis_url: str, pool: str) -> None:
+    async def story() -> list[bool]:
+        async with AsyncClient(redis_url, pool=pool) as client:
+            before = [await client.infer("echo", "x") for _ in range(2)]
+            worker.broker.publish_models(dict([model("echo", cache_ttl_s=60.0, weights="w2")]))
+            after = [await client.infer("echo", "x") for _ in range(3)]
+        return [one.cached for one in before + after]
+
+    with EchoWorker(redis_url, pool, models=[CACHED]) as worker:
+        assert asyncio.run(story()) == [False, True, False, False, True]

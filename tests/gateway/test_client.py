@@ -449,7 +449,7 @@ def test_an_inbox_goes_with_its_client(
         ({"pool": "a", "routes": Routes()}, "either pool or routes, not both"),
         ({"pool": "no good"}, "pool must be"),
         ({"tenant": ""}, "tenant must be"),
-        ({"timeout_s": 0}, "timeout must be over 0"),
+        ({"timeout_s": 0}, "timeout_s must be over 0"),
         ({"max_in_flight": 0}, "max_in_flight must be at least 1"),
         ({"routes": "/none/routes.toml"}, "cannot be read"),
     ],

@@ -72,7 +72,7 @@ def test_a_letter_that_is_put_back_runs_again_in_its_priority_and_for_its_tenant
     assert found(letters, Filter()) == []
     assert redis_client.hget(broker.keys.tenants, "acme") == b"1"
     [entry] = take(broker)
-    assert (entry.stream, entry.tenant, entry.deliveries) == (HIGH, b"acme", 0)
+    assert (entry.stream, entry.counted, entry.deliveries) == (HIGH, b"acme", 0)
 
 
 def test_its_result_takes_the_place_of_the_error(

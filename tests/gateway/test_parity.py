@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_overloads
 
 import pytest
 
@@ -54,6 +54,22 @@ def test_both_handles_take_the_same_arguments(verb: str) -> None:
     assert as_awaited(signature(getattr(Handle, verb))) == signature(getattr(AsyncHandle, verb))
 
 
+@pytest.mark.parametrize(("client", "gives"), [(Client, "Iterator"), (AsyncClient, "AsyncIterator")])
+def test_map_gives_errors_only_where_it_was_asked_to(client: type[Any], gives: str) -> None:
+    """For a type checker: whoever lets errors be raised need not look for them among the results."""
+    whole = signature(client.map)
+    said = {}
+    for one in get_overloads(client.map):
+        *arguments, (_, returned, _) = signature(one)
+        assert [name for name, *_ in arguments] == [name for name, *_ in whole[:-1]]
+        said[inspect.signature(one).parameters["on_error"].annotation] = returned
+
+    assert said == {
+        "Literal['raise']": f"{gives}[Result]",
+        "Literal['return']": f"{gives}[Result | InferenceError]",
+    }
+
+
 def test_map_takes_what_infer_takes() -> None:
     infer, through = inspect.signature(Client.infer).parameters, inspect.signature(Client.map).parameters
 
@@ -64,8 +80,9 @@ def test_map_takes_what_infer_takes() -> None:
 def test_the_exported_names_are_these() -> None:
     assert sorted(gateway.__all__) == [
         "AsyncClient", "AsyncHandle", "BrokerUnavailable", "Cancelled", "Client", "ConfigError", "DeadlineExceeded",
-        "Handle", "InferenceError", "InternalError", "InvalidRequest", "ModelError", "ModelNotFound", "Overloaded",
-        "PayloadTooLarge", "Result", "Routes", "WorkerLost", "load_routes",
+        "Handle", "InferenceError", "InternalError", "InvalidRequest", "ModelError", "ModelNotFound",
+        "ModelUnavailable", "Overloaded", "PayloadTooLarge", "Result", "Routes", "Timings", "WorkerLost",
+        "load_ensembles", "load_routes",
     ]  # fmt: skip
     assert all(hasattr(gateway, name) for name in gateway.__all__)
 

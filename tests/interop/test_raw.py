@@ -132,6 +132,27 @@ def test_what_cannot_be_read_becomes_a_dead_letter_and_harms_nobody(raw: RawProd
     assert "outputs" in raw.ask()
 
 
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ({"parameters": {str(number): number for number in range(1025)}}, "no map of more than 1024 entries; got 1025"),
+        ({"parameters": {"all": [[0] * 4096] * 300}}, "at most 1114112 names and values in all"),
+        ({"trace": msgpack.ExtType(5, b"not ours")}, "a msgpack type (0xd7) that the protocol does not use"),
+    ],
+    ids=["map", "values", "type"],
+)
+def test_a_message_over_a_limit_of_the_wire_is_answered_and_is_no_dead_letter(
+    raw: RawProducer, broken: dict[str, Any], says: str
+) -> None:
+    letters = raw.redis.xlen(raw.prefix + "dead")
+
+    reply = raw.ask(id="over-a-limit", **broken)
+
+    assert (reply["id"], reply["model"], reply["error"]["code"]) == ("over-a-limit", "double", "invalid_request")
+    assert says in reply["error"]["message"]
+    assert raw.redis.xlen(raw.prefix + "dead") == letters
+
+
 def test_an_entry_without_a_request_becomes_a_dead_letter(raw: RawProducer) -> None:
     entry = raw.add({"data": "?"})
     assert entry is not None

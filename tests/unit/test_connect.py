@@ -20,10 +20,12 @@ from common.connect import (
     connect,
     connect_async,
     error_kind,
+    error_text,
     hide_password,
+    is_silent,
 )
 from common.embedded import free_port
-from common.errors import BrokerUnavailable, ConfigError, InternalError, Overloaded
+from common.errors import AccessDenied, BrokerRefuses, BrokerUnavailable, ConfigError, InternalError, Overloaded
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,8 +74,8 @@ def test_every_form_is_understood(url):
         ("redis+sentinel://one:26379", "the Sentinel form ends in the service's name, such as /mymaster"),
         ("redis://localhost?db=-1", "db must be a number"),
         ("redis://localhost?db=two", "db must be a number"),
-        ("redis://localhost?timeout=5", "behind the ? it may set db only"),
-        ("redis://localhost?ssl_ca_certs=/etc/ca.pem", "behind the ? it may set db only"),
+        ("redis://localhost?timeout=5", "behind the ? it may set db, password_file only"),
+        ("redis://localhost?ssl_ca_certs=/etc/ca.pem", "behind the ? it may set db, password_file only"),
         ("unix://", "the socket's path is missing, such as unix:///run/redis.sock"),
     ],
 )
@@ -238,13 +240,76 @@ def test_what_may_pass_is_unavailable(error):
     assert caught.value.__cause__ is error
 
 
-def test_a_wrong_password_is_a_matter_of_configuration():
-    with pytest.raises(ConfigError, match=r"^Redis refuses the user or password of the broker URL: "), broker_errors():
-        raise redis.exceptions.AuthenticationError("invalid username-password pair")
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
+        redis.exceptions.ResponseError("Error running script (call to f_0a): @user_script:9: -OOM command not allowed"),
+    ],
+    ids=str,
+)
+def test_a_redis_that_answers_with_a_refusal_is_not_one_that_does_not_answer(error):
+    with pytest.raises(BrokerRefuses, match=r"^Redis refuses for now: "), broker_errors():
+        raise error
 
 
-def test_a_refused_command_is_our_bug_or_a_missing_permission():
-    with pytest.raises(InternalError, match=r"a bug, or the user lacks a permission\.$"), broker_errors():
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OOM not allowed.",
+        "Error running script (call to f_0a): @user_script:23: @user_script: 23: -OOM not allowed.",
+        "OOM not allowed. script: 0a1b, on @user_script:248.",
+    ],
+)
+def test_no_place_in_a_script_of_ours_is_told_of_a_refusal(text):
+    assert error_text(redis.exceptions.ResponseError(text)) == "OOM not allowed."
+
+
+@pytest.mark.parametrize(
+    ("error", "silent"),
+    [
+        (redis.exceptions.TimeoutError("Timeout reading from socket"), True),
+        (redis.exceptions.TimeoutError("Timeout connecting to server"), False),
+        (redis.exceptions.ConnectionError("Connection refused"), False),
+    ],
+    ids=str,
+)
+def test_only_a_redis_that_accepts_a_connection_can_be_silent(error, silent):
+    with pytest.raises(BrokerUnavailable) as caught, broker_errors():
+        raise error
+
+    assert is_silent(caught.value) == silent
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.exceptions.AuthenticationError("invalid username-password pair"),
+        redis.exceptions.NoPermissionError("this user has no permissions to run the 'evalsha' command"),
+        # Inside a script, as Redis 7 and 6.2 tell of it.
+        redis.exceptions.ResponseError("ACL failure in script: User u has no permissions to run the 'zadd' command"),
+        redis.exceptions.ResponseError(
+            "Error running script (call to f_0a): @user_script:16: The user executing the script can't run this command"
+        ),
+    ],
+    ids=str,
+)
+def test_a_refused_password_or_permission_may_pass_as_what_is_away_may(error):
+    refused = pytest.raises(AccessDenied, match=r"^Redis refuses the user, the password or a permission")
+    with refused as caught, broker_errors():
+        raise error
+
+    assert isinstance(caught.value, BrokerUnavailable)
+
+
+def test_a_cluster_of_which_every_node_refuses_the_password_is_no_cluster_that_is_away():
+    with pytest.raises(AccessDenied), broker_errors():
+        raise redis.exceptions.RedisClusterException("cannot be connected") from redis.exceptions.AuthenticationError()
+
+
+def test_a_refused_command_is_our_bug():
+    with pytest.raises(InternalError, match=r"This is a bug\.$"), broker_errors():
         raise redis.exceptions.ResponseError("WRONGTYPE Operation against a key")
 
 

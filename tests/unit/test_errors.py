@@ -9,11 +9,17 @@ import pytest
 from common import errors
 from common.errors import (
     WIRE_ERRORS,
+    AccessDenied,
+    BrokerRefuses,
     ConfigError,
+    DiskFull,
     InferenceError,
     InternalError,
     InvalidRequest,
     Overloaded,
+    PermissionDenied,
+    RepositoryUnavailable,
+    Unauthenticated,
     from_code,
 )
 
@@ -23,6 +29,7 @@ ALL = [one for one in vars(errors).values() if isinstance(one, type) and issubcl
 CODES = {
     "invalid_request": False,
     "model_not_found": False,
+    "model_unavailable": False,
     "payload_too_large": False,
     "deadline_exceeded": True,
     "cancelled": False,
@@ -38,8 +45,18 @@ def test_the_codes_on_the_wire_and_whether_they_are_retryable_are_the_promised_o
     assert {code: error.retryable for code, error in WIRE_ERRORS.items()} == CODES
 
 
-def test_every_error_is_on_the_wire_but_the_base_and_the_configuration_error():
-    assert set(ALL) == {*WIRE_ERRORS.values(), InferenceError, ConfigError}
+def test_every_error_is_on_the_wire_but_the_base_the_refused_password_and_those_of_files_and_doors():
+    not_on_the_wire = {
+        ConfigError,
+        RepositoryUnavailable,
+        DiskFull,
+        AccessDenied,
+        BrokerRefuses,
+        Unauthenticated,
+        PermissionDenied,
+    }
+
+    assert set(ALL) == {*WIRE_ERRORS.values(), InferenceError, *not_on_the_wire}
 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)

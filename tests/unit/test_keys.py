@@ -6,13 +6,28 @@ import pytest
 from redis.crc import key_slot
 
 from common.errors import InvalidRequest
-from common.keys import PoolKeys
+from common.keys import PRIORITIES, PoolKeys, is_bulk, priority_of
 
 KEYS = PoolKeys("gpu")
 
 
 def all_keys(keys: PoolKeys) -> list[str]:
-    single = [getattr(keys, name) for name in ("leases", "workers", "models", "tenants", "limits", "cancelled", "dead")]
+    single = [
+        getattr(keys, name)
+        for name in (
+            "leases",
+            "workers",
+            "models",
+            "tenants",
+            "limits",
+            "rates",
+            "traffic",
+            "unloaded",
+            "cancelled",
+            "dead",
+            "control",
+        )
+    ]
     made = [keys.reply("id"), keys.waiters("id"), keys.payload("id"), keys.inbox("client")]
     return [*keys.streams, *single, *made]
 
@@ -28,8 +43,18 @@ def test_no_two_keys_are_the_same():
     assert len(set(keys)) == len(keys)
 
 
-def test_the_streams_are_the_priorities_from_high_to_low():
-    assert KEYS.streams == ("iw:{gpu}:high", "iw:{gpu}:normal", "iw:{gpu}:low")
+def test_a_pools_bookkeeping_is_every_key_that_is_neither_work_nor_of_one_request():
+    one_request = {KEYS.reply("id"), KEYS.waiters("id"), KEYS.payload("id"), KEYS.inbox("client")}
+
+    assert set(KEYS.bookkeeping) == {*all_keys(KEYS)} - {*KEYS.streams, KEYS.dead, KEYS.leases} - one_request
+
+
+def test_the_streams_are_the_priorities_from_high_to_low_and_then_their_bulk_lanes():
+    names = [stream.removeprefix("iw:{gpu}:") for stream in KEYS.streams]
+
+    assert names == ["high", "normal", "low", "high:bulk", "normal:bulk", "low:bulk"]
+    assert [PRIORITIES[priority_of(stream)] for stream in range(6)] == ["high", "normal", "low"] * 2
+    assert [is_bulk(stream) for stream in range(6)] == [False] * 3 + [True] * 3
 
 
 def test_a_pool_with_a_wrong_name_has_no_keys():

@@ -12,6 +12,7 @@ import pytest
 from common.errors import (
     WIRE_ERRORS,
     InferenceError,
+    InternalError,
     InvalidRequest,
     ModelError,
     ModelNotFound,
@@ -25,15 +26,15 @@ from common.protocol import (
     Request,
     Timings,
     check_parameters,
-    decode_reply,
     decode_request,
     encode_reply,
     encode_request,
     request_of,
-    return_address,
+    sender_of,
 )
 from common.tensor import to_tensor
 from common.wire import MAX_BYTES
+from gateway.result import read_reply
 
 FULL = Request(
     id="6f1c",
@@ -209,17 +210,49 @@ def test_a_request_over_the_size_limit_is_refused_when_it_arrives():
         decode_request(bytes(MAX_BYTES + 1))
 
 
+def wire_map(**values: bytes) -> bytes:
+    """A request's map of values that are encoded already, well or not."""
+    return bytes([0x80 | len(values)]) + b"".join(msgpack.packb(name) + value for name, value in values.items())
+
+
+ID, REPLY_TO, MODEL = (msgpack.packb(text) for text in ("6f1c", "iw:{gpu}:inbox:c", "minilm"))
+
+
 @pytest.mark.parametrize(
-    ("data", "address"),
+    "broken",
     [
-        ({"id": "6f1c", "reply_to": "iw:{gpu}:inbox:c"}, ("6f1c", "iw:{gpu}:inbox:c")),
-        ({"id": "no good", "reply_to": "iw:{gpu}:inbox:c"}, (None, "iw:{gpu}:inbox:c")),
-        ({"id": "6f1c", "reply_to": 5}, ("6f1c", None)),
-        ({}, (None, None)),
+        b"\x05",
+        b"\xde\x08\x00" + b"".join(msgpack.packb(str(number)) + b"\xc0" for number in range(2048)),
+        b"\x91" * 40 + b"\x90",
+        b"\xa2\xff\xfe",
+        msgpack.packb(msgpack.ExtType(5, b"extension")),
+        msgpack.packb([[0] * 4096] * 300),
+    ],
+    ids=["no map", "too many entries", "too deep", "no UTF-8", "extension type", "too many values"],
+)
+def test_the_sender_of_a_broken_request_can_still_be_told(broken):
+    data = wire_map(id=ID, inputs=broken, model=MODEL, reply_to=REPLY_TO)
+
+    with pytest.raises(InvalidRequest):
+        decode_request(data)
+    assert sender_of(data) == ("6f1c", "iw:{gpu}:inbox:c", "minilm")
+
+
+@pytest.mark.parametrize(
+    ("data", "sender"),
+    [
+        (wire_map(id=msgpack.packb("no good"), reply_to=REPLY_TO), (None, "iw:{gpu}:inbox:c", "")),
+        (wire_map(id=ID, reply_to=b"\x05", model=b"\xc0"), ("6f1c", None, "")),
+        (wire_map(id=ID, inputs=b"\xdd\xff\xff\xff\xff"), ("6f1c", None, "")),
+        (wire_map(), (None, None, "")),
+        (b"\xdf\xff\xff\xff\xff", (None, None, "")),
+        (b"\x82\x90\xc0\xa2id" + ID, (None, None, "")),
+        (b"\x93\xa2id" + ID, (None, None, "")),
+        (b"", (None, None, "")),
     ],
 )
-def test_the_sender_of_a_broken_request_can_still_be_told(data, address):
-    assert return_address(data) == address
+def test_of_a_sender_as_much_is_known_as_can_be_read(data, sender):
+    assert sender_of(data) == sender
 
 
 # -- replies ----------------------------------------------------------------------------------------------------------
@@ -232,14 +265,18 @@ def reply_map(**changed: Any) -> dict[str, Any]:
 
 
 def test_an_answer_comes_back_equal():
-    assert decode_reply(encode_reply(ANSWER)) == ANSWER
+    request_id, result = read_reply(encode_reply(ANSWER))
+
+    assert request_id == ANSWER.id
+    assert (result.model, result.version, result.timings) == (ANSWER.model, ANSWER.version, ANSWER.timings)
+    assert {name: result.tensor(name) for name in result.outputs} == ANSWER.outputs
 
 
 @pytest.mark.parametrize("kind", WIRE_ERRORS.values(), ids=WIRE_ERRORS)
 def test_every_error_comes_back_as_itself(kind):
     sent = Reply("6f1c", "minilm", None, {}, kind("what happened"), Timings())
 
-    error = decode_reply(encode_reply(sent)).error
+    _, error = read_reply(encode_reply(sent))
 
     assert type(error) is kind
     assert error.message == "what happened"
@@ -258,7 +295,7 @@ def test_an_error_on_the_wire_says_whether_it_is_retryable():
 def test_how_long_to_wait_comes_back_too():
     sent = Reply("6f1c", "minilm", None, {}, Overloaded("full", 250), Timings())
 
-    error = decode_reply(encode_reply(sent)).error
+    _, error = read_reply(encode_reply(sent))
 
     assert isinstance(error, Overloaded)
     assert error.retry_after_ms == 250
@@ -267,11 +304,11 @@ def test_how_long_to_wait_comes_back_too():
 def test_an_error_reply_has_no_outputs():
     sent = Reply("6f1c", "minilm", None, {"vector": to_tensor(1)}, ModelNotFound("no"), Timings())
 
-    assert decode_reply(encode_reply(sent)).outputs == {}
+    assert "outputs" not in msgpack.unpackb(encode_reply(sent))
 
 
 def test_fields_of_a_newer_worker_are_passed_over():
-    assert decode_reply(msgpack.packb(reply_map(cost=7))).outputs == {}
+    assert read_reply(msgpack.packb(reply_map(cost=7)))[1].outputs == {}
 
 
 @pytest.mark.parametrize(
@@ -291,9 +328,11 @@ def test_fields_of_a_newer_worker_are_passed_over():
         {"timings": 5},
     ],
 )
-def test_a_malformed_reply_is_an_invalid_request(broken):
-    with pytest.raises(InvalidRequest):
-        decode_reply(msgpack.packb(reply_map(**broken)))
+def test_a_malformed_reply_is_an_error_for_whoever_waits_for_it(broken):
+    _, answer = read_reply(msgpack.packb(reply_map(**broken)))
+
+    with pytest.raises(InternalError, match="cannot be read"):
+        raise answer if isinstance(answer, InternalError) else AssertionError(answer.outputs)
 
 
 @pytest.mark.parametrize("field", ["id", "model", "version", "outputs"])
@@ -301,14 +340,13 @@ def test_a_reply_without_a_field_names_it(field):
     data = reply_map()
     del data[field]
 
-    with pytest.raises(InvalidRequest, match=f"^the reply is malformed: .*'{field}'"):
-        decode_reply(msgpack.packb(data))
+    assert f"'{field}'" in read_reply(msgpack.packb(data))[1].message
 
 
 def test_a_wait_that_is_no_number_is_none():
     error = {"code": "overloaded", "message": "full", "retry_after_ms": "soon"}
 
-    assert decode_reply(msgpack.packb(reply_map(error=error))).error.retry_after_ms == 0
+    assert read_reply(msgpack.packb(reply_map(error=error)))[1].retry_after_ms == 0
 
 
 def test_a_reply_over_the_size_limit_is_refused_when_it_is_encoded():
@@ -321,4 +359,10 @@ def test_a_reply_over_the_size_limit_is_refused_when_it_is_encoded():
 def test_an_error_of_the_base_class_is_still_an_answer():
     sent = Reply("6f1c", "minilm", None, {}, InferenceError("odd"), Timings())
 
-    assert decode_reply(encode_reply(sent)).error.message == "odd"
+    assert read_reply(encode_reply(sent))[1].message == "odd"
+
+
+def test_an_errors_message_never_makes_its_reply_too_large() -> None:
+    error = InvalidRequest("why: " + "x" * (MAX_BYTES + 1))
+    told = msgpack.unpackb(encode_reply(Reply("id", "m", "1", {}, error, Timings())))["error"]["message"]
+    assert told == error.message[:4096]

@@ -14,14 +14,16 @@ from common import names, protocol, scripts, tensor, wire
 from common.digest import request_digest
 from common.errors import WIRE_ERRORS, InvalidRequest
 from common.keys import PoolKeys
-from common.protocol import Reply, Request, Timings, decode_reply, decode_request, encode_reply, encode_request
+from common.protocol import Reply, Request, Timings, decode_request, encode_reply, encode_request
 from common.tensor import DTYPES, Tensor, item_size
+from common.traffic import SUBJECTS, Plan
 from gateway.payload import INLINE_UP_TO
+from gateway.result import Result, read_reply
 from inference_worker.cli.worker import command as worker_command
-from inference_worker.loading import find_models, load_models
+from inference_worker.loading import Opener, find_models
 from inference_worker.metadata import metadata
 from inference_worker.prepare import MAX_ROWS
-from inference_worker.registry import Registry
+from inference_worker.registry import Registry, Title
 from inference_worker.shares import WEIGHTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
@@ -44,16 +46,19 @@ LIMITS: dict[str, Any] = {
     "parameter name": protocol.MAX_PARAMETER_NAME,
     "parameter nesting": protocol.MAX_PARAMETER_NESTING,
     "trace": protocol.MAX_TRACE,
+    "affinity": protocol.MAX_AFFINITY,
     "timeout": protocol.MAX_TIMEOUT_MS,
     "nesting": wire.MAX_NESTING,
     "map": wire.MAX_MAP,
     "list": wire.MAX_LIST,
+    "values": wire.MAX_VALUES,
     "pushed reply": scripts.PUSH_WHOLE_UP_TO,
     "inbox lifetime": scripts.INBOX_LIFETIME_MS // 1000,
     "reply lifetime": OPTIONS["reply_ttl_s"],
     "deliveries": OPTIONS["max_deliveries"],
     "backlog": scripts.DEFAULT_BACKLOG,
     "tenant": scripts.DEFAULT_TENANT,
+    "light": scripts.DEFAULT_LIGHT,
     "dead letters": scripts.MAX_DEAD_LETTERS,
     "models lifetime": scripts.PRESENCE_MS // 1000,
 }
@@ -97,6 +102,7 @@ def test_the_request_table_has_every_field_and_says_which_are_required() -> None
         "timeout_ms": 1,
         "reply_to": "iw:{p}:inbox:me",
         "trace": {"traceparent": "00", "tracestate": "a=b"},
+        "affinity": "user-17",
     }
 
     assert {code(name) for name, _, default, _ in rows if default == "required"} == required.keys()
@@ -120,7 +126,8 @@ def test_parameters_nest_as_deep_as_the_page_says() -> None:
 
 def test_the_published_fields_are_those_of_the_code() -> None:
     registry = Registry()
-    load_models(find_models([str(MODELS)], None), registry, "cpu", 1, lambda model, done, of: None)
+    (spec,) = [spec for spec in find_models([str(MODELS)], None) if spec.name == "double"]
+    registry.replace("double", [Title(spec, Opener("cpu", 1).weights(spec))])
     published = msgpack.unpackb(metadata(registry)["double:1"])
 
     section = PAGE.partition("## Published models")[2].partition("\n## ")[0]
@@ -130,6 +137,14 @@ def test_the_published_fields_are_those_of_the_code() -> None:
     assert published["inputs"][0].keys() == {"name", "dtype", "shape"}
 
 
+def test_the_fields_of_a_traffic_plan_are_those_of_the_code() -> None:
+    section = PAGE.partition("## Traffic")[2].partition("\n## ")[0]
+    stated = {code(cells[0]) for cells in rows_of(section) if cells[0] != "field"}
+
+    assert stated == msgpack.unpackb(Plan({"prod": "1"}).encode()).keys()
+    assert all(f"`{subject}`" in section for subject in SUBJECTS)
+
+
 def test_the_keys_are_those_of_the_code() -> None:
     keys = PoolKeys("POOL")
     stated = {
@@ -137,12 +152,15 @@ def test_the_keys_are_those_of_the_code() -> None:
     }
 
     assert stated == {
-        *(stream if stream.endswith(":high") else stream[len("iw:{POOL}") :] for stream in keys.streams),
+        *(stream if ":high" in stream else stream[len("iw:{POOL}") :] for stream in keys.streams),
         keys.inbox("NAME"),
         keys.reply("ID"),
         keys.payload("ID"),
         keys.models,
         keys.limits,
+        keys.traffic,
+        keys.unloaded,
+        keys.control,
         keys.dead,
         "iw:pools",
     }
@@ -160,7 +178,10 @@ def test_the_reply_in_hexadecimal_is_what_the_code_encodes_and_decodes() -> None
     reply = Reply("r-1", "double", "1", {"y": fp32("00000040 000080c0")}, None, Timings(412, 35, 120, 1))
 
     assert encode_reply(reply) == hex_block("reply")
-    assert decode_reply(hex_block("reply")) == reply
+    request_id, result = read_reply(hex_block("reply"))
+    assert isinstance(result, Result)
+    assert (request_id, result.model, result.version, result.timings) == ("r-1", "double", "1", reply.timings)
+    assert result.tensor("y") == reply.outputs["y"]
 
 
 def test_the_error_in_hexadecimal_is_what_a_request_of_another_version_gets() -> None:

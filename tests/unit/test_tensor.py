@@ -325,3 +325,8 @@ def test_every_numeric_dtype_has_a_size(dtype, size):
 def test_a_tensor_shows_its_dtype_and_shape_and_never_its_data():
     assert repr(Tensor("FP32", (2, 3), bytes(24))) == "Tensor(FP32, shape=[2, 3])"
     assert shorten(Tensor("BYTES", (1,), ["secret"])) == "Tensor(BYTES, shape=[1])"
+
+
+def test_bytes_among_strings_stay_what_they_are() -> None:
+    tensor = to_tensor([["a\0", b"\x80"], ["", b""]])
+    assert (tensor.dtype, tensor.shape, tensor.data) == ("BYTES", (2, 2), ["a\0", b"\x80", "", b""])

@@ -17,3 +17,8 @@ def test_numbers_sort_as_numbers_and_are_newer_than_names() -> None:
 )
 def test_a_version_is_dotted_numbers_or_a_name(version: str, number: tuple[int, ...] | None) -> None:
     assert version_number(version) == number
+
+
+def test_what_is_longer_than_any_version_is_no_number() -> None:
+    assert version_number("9" * 128) == (10**128 - 1,)
+    assert version_number("9" * 5000) is None

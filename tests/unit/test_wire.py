@@ -9,7 +9,7 @@ import msgpack
 import pytest
 
 from common.errors import InvalidRequest, PayloadTooLarge
-from common.wire import MAX_BYTES, MAX_LIST, MAX_MAP, MAX_NESTING, QUICK_LIST, pack, scan, unpack_map
+from common.wire import MAX_BYTES, MAX_LIST, MAX_MAP, MAX_NESTING, MAX_VALUES, QUICK_LIST, pack, scan, unpack_map
 
 MIB = 1024 * 1024
 
@@ -80,6 +80,12 @@ def test_a_map_at_the_limit_comes_back_equal():
     assert unpack_map("the request", pack(value)) == value
 
 
+def test_a_list_at_the_limit_comes_back_equal():
+    value = {"data": ["a"] * MAX_LIST, "shape": [MAX_LIST], "dtype": "BYTES"}
+
+    assert unpack_map("the request", pack(value)) == value
+
+
 # -- what is not ------------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +130,27 @@ def test_a_map_over_the_limit_is_refused_with_limit_and_value():
     assert refusal(field(map_head(MAX_MAP + 1))) == (
         f"the request must hold no map of more than {MAX_MAP} entries; got {MAX_MAP + 1}"
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        list_head(300) + (list_head(QUICK_LIST) + b"\x90" * QUICK_LIST) * 300,
+        list_head(2) + (list_head(MAX_VALUES // 2) + b"\xc0" * (MAX_VALUES // 2)) * 2,
+        list_head(600) + (b"\xde\x04\x00" + b"\xa1a\xc0" * MAX_MAP) * 600,
+    ],
+    ids=["quick lists in a list", "two long lists", "maps"],
+)
+def test_a_message_of_too_many_values_is_refused_with_the_limit_before_one_is_built(values):
+    message = field(values)
+
+    assert refusal(message) == f"the request must hold at most {MAX_VALUES} names and values in all; it declares more"
+    assert peak_bytes(lambda: refusal(message)) < 64 * 1024
+
+
+def test_a_message_of_too_many_values_is_refused_when_it_is_encoded_too():
+    with pytest.raises(InvalidRequest, match=f"^the message must hold at most {MAX_VALUES} names and values"):
+        pack({"a": [[0] * QUICK_LIST] * 300})
 
 
 @pytest.mark.parametrize("nested", [b"\x91" * 1_000_000, b"\x81\xa1a" * 300_000, list_head(1) * 200_000])
