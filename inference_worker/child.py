@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, cast
 
-from common.local import BROKER_VARIABLE
 from inference_worker.placement import Placement, environment
 
 COMMAND = (sys.executable, "-m", "inference_worker.process")
+#: Variables that may hold the broker's URL, and with it a password: the one of all commands, and each command's own.
+_BROKER_VARIABLE = re.compile(r"INFERENCE_WORKER(_\w+)?_BROKER")
 #: Names the descriptor on which the child writes its status lines.
 STATUS_FD = "INFERENCE_WORKER_STATUS_FD"
 
@@ -54,14 +56,18 @@ class Child:
             self._stdin.write(json.dumps(line).encode() + b"\n")
 
     def poll(self) -> int | None:
-        """Its exit code once it has ended."""
+        """Its exit code once it has ended. What models have started in it ends with it."""
+        if self._process.returncode is None and _has_ended(self.pid):
+            self.kill()
         return self._process.poll()
 
     def kill(self) -> None:
         """End it at once, and the processes that models have started in it."""
-        # Not yet waited for, its id is still its own, and so is the group that it leads.
-        if self._process.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
+        # Until it is waited for its id is its own, and so is the group that it leads, which may outlive it.
+        if self._process.returncode is None:
+            # macOS forbids to signal a group of which only the ended leader is left.
+            with suppress(PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Wait for it, which must have been killed or have ended, and close the pipes."""
@@ -109,7 +115,7 @@ def start(
 
 def child_environment(placement: Placement, status_fd: int, inherited: Mapping[str, str]) -> dict[str, str]:
     """`inherited` without the broker's URL, with what the placement says."""
-    kept = {name: value for name, value in inherited.items() if name != BROKER_VARIABLE}
+    kept = {name: value for name, value in inherited.items() if not _BROKER_VARIABLE.fullmatch(name)}
     return kept | environment(placement) | {STATUS_FD: str(status_fd)}
 
 
@@ -128,6 +134,12 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return message
     log.warning("a child's status line is no JSON map and is passed over: %.200r. This is a bug.", line)
     return None
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether it has. It stays to be waited for, so that nobody else gets its id meanwhile."""
+    # macOS has waitid from Python 3.13 on; before, a model's processes there outlive a child that crashed.
+    return hasattr(os, "waitid") and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _pin(pid: int, cores: tuple[int, ...]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.memory import Memory
+from common.orders import Order, Report
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -53,6 +56,24 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """An operator's order to a pool has come; its children get it."""
+
+    pool: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    """A child has obeyed `order`, or says in its report why not."""
+
+    worker: int
+    pool: str
+    order: Order
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
 class Draining:
     """No more work is taken; `children` finish what they run, within `within_s` seconds."""
 
@@ -62,7 +83,7 @@ class Draining:
 
 @dataclass(frozen=True, slots=True)
 class BrokerLost:
-    """Redis does not answer for this pool. Said once: it is tried again each second."""
+    """Redis does not answer for this pool, or lets nobody in. Said once of each: it is tried again each second."""
 
     pool: str
     error: str
@@ -77,10 +98,48 @@ class BrokerBack:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerFull:
+    """Redis refuses new requests to this pool, or soon will. Said once of each, until there is room again."""
+
+    pool: str
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerHasRoom:
+    """Redis was full, and takes new requests again."""
+
+    pool: str
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerForgot:
+    """Redis was emptied, or is another one; what operators had set is `gone` with it, and nobody sets it again."""
+
+    pool: str
+    gone: str
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something that works, but will hurt."""
 
     text: str
 
 
-Event = Started | Loading | Ready | Exited | Draining | BrokerLost | BrokerBack | Warned
+Event = (
+    Started
+    | Loading
+    | Ready
+    | Exited
+    | Ordered
+    | Obeyed
+    | Draining
+    | BrokerLost
+    | BrokerBack
+    | BrokerForgot
+    | BrokerFull
+    | BrokerHasRoom
+    | Warned
+)

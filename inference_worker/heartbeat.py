@@ -1,63 +1,96 @@
-"""The thread that keeps leases: it tells Redis of all pools at once and each second.
+"""The threads that keep leases, one for each pool: they tell Redis of it at once and each second.
 
-A thread of its own, because a Redis that hangs answers after seconds: the supervisor hears signals meanwhile.
+Threads of their own, because a Redis that hangs answers after seconds: the supervisor hears signals meanwhile,
+and the pools on a cluster's other shards keep their leases.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 
+from common.orders import Order, Report
 from inference_worker.events import Event, Ready, Warned
-from inference_worker.presence import Link, Presence
+from inference_worker.presence import Answer, Link, Presence
+
+Post = Callable[[Event | Exception], None]
 
 
 class Heartbeat:
-    """Tells all pools' presence at once when its names change, and again every `every_s` seconds.
+    """Tells each pool's presence at once when its names change, and again every `every_s` seconds.
 
-    `post` gets the events, and the exception that ended the thread, from this thread.
+    `post` gets the events, and the exception that ended a thread, from these threads.
     """
 
-    def __init__(self, links: Mapping[str, Link], every_s: float, post: Callable[[Event | Exception], None]) -> None:
-        self._links = links
-        self._every_s = every_s
-        self._post = post
-        self._changed = Condition()
-        self._presences: Mapping[str, Presence] = {pool: Presence() for pool in links}
-        self._unannounced: list[Ready] = []
-        self._urgent = self._closing = False
-        self._warned: set[str] = set()
-        self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
+    def __init__(self, links: Mapping[str, Link], every_s: float, post: Post) -> None:
+        once = _Once(post)
+        self._pulses = {pool: Pulse(pool, link, every_s, once) for pool, link in links.items()}
 
     def start(self) -> None:
-        self._thread.start()
+        for pulse in self._pulses.values():
+            pulse.start()
 
     def tell(self, presences: Mapping[str, Presence], ready: Sequence[Ready] = ()) -> None:
         """From now on this is true. `ready` is posted once Redis knows it: who then asks for a model finds it."""
+        for pool, presence in presences.items():
+            self._pulses[pool].tell(presence, [one for one in ready if one.pool == pool])
+
+    def answer(self, pool: str, order: Order, report: Report) -> None:
+        """Tell an operator, after what has changed by his order is known to all."""
+        self._pulses[pool].answer((order, report))
+
+    def close(self, timeout_s: float) -> None:
+        """Tell Redis once more what is true now, and end. A Redis that hangs is not waited for any longer."""
+        for pulse in self._pulses.values():
+            pulse.close()
+        until_s = time.monotonic() + timeout_s
+        for pulse in self._pulses.values():
+            pulse.join(max(0.0, until_s - time.monotonic()))
+
+
+class Pulse(Thread):
+    """One pool's thread."""
+
+    def __init__(self, pool: str, link: Link, every_s: float, post: Post) -> None:
+        super().__init__(name=f"heartbeat {pool}", daemon=True)
+        self._link = link
+        self._every_s = every_s
+        self._post = post
+        self._changed = Condition()
+        self._presence = Presence()
+        self._unannounced: list[Ready] = []
+        self._answers: list[Answer] = []
+        self._urgent = self._closing = False
+
+    def tell(self, presence: Presence, ready: Sequence[Ready]) -> None:
         with self._changed:
-            same = all(presences[pool].same_names(old) for pool, old in self._presences.items())
-            self._presences = presences
+            same = presence.same_names(self._presence)
+            self._presence = presence
             self._unannounced += ready
             if ready or not same:
                 self._urgent = True
                 self._changed.notify()
 
-    def close(self, timeout_s: float) -> None:
-        """Tell Redis once more what is true now, and end. A Redis that hangs is not waited for any longer."""
+    def answer(self, answer: Answer) -> None:
+        with self._changed:
+            self._answers.append(answer)
+            self._urgent = True
+            self._changed.notify()
+
+    def close(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(timeout_s)
 
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
             while self._beat():
                 pass
         except Exception as error:
             self._post(error)
         finally:
-            for link in self._links.values():
-                link.close()
+            self._link.close()
 
     def _beat(self) -> bool:
         """Wait for news or the next second, and tell it. False when it was the last time."""
@@ -65,22 +98,38 @@ class Heartbeat:
             if not self._urgent and not self._closing:
                 self._changed.wait(self._every_s)
             self._urgent = False
-            presences, ready, last = self._presences, self._unannounced, self._closing
-            self._unannounced = []
-        for pool, link in self._links.items():
-            self._announce(link.beat(presences[pool]))
-        self._later([one for one in ready if self._links[one.pool].lost])
-        self._announce([one for one in ready if not self._links[one.pool].lost])
+            presence, ready, last = self._presence, self._unannounced, self._closing
+            answers, self._unannounced, self._answers = self._answers, [], []
+        events = self._link.beat(presence, answers)
+        if self._link.lost:
+            self._later(ready, answers)
+        else:
+            events += ready
+        for event in events:
+            self._post(event)
         return not last
 
-    def _later(self, ready: list[Ready]) -> None:
+    def _later(self, ready: list[Ready], answers: list[Answer]) -> None:
         with self._changed:
             self._unannounced = ready + self._unannounced
+            self._answers = answers + self._answers
 
-    def _announce(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, Warned):
-                if event.text in self._warned:
-                    continue
-                self._warned.add(event.text)
-            self._post(event)
+
+class _Once:
+    """Posts a warning only the first time: all pools of one server would say the same."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._lock = Lock()
+        self._warned: set[str] = set()
+
+    def __call__(self, event: Event | Exception) -> None:
+        if isinstance(event, Warned) and not self._is_new(event):
+            return
+        self._post(event)
+
+    def _is_new(self, warning: Warned) -> bool:
+        with self._lock:
+            known = warning.text in self._warned
+            self._warned.add(warning.text)
+            return not known

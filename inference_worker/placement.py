@@ -1,14 +1,17 @@
-"""Devices and cores to one placement for each child process. Pure: enumeration is devices.py, starting is child.py."""
+"""Devices and cores to one placement for each child process. Pure: enumeration is devices/, starting is child.py."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 from common.errors import ConfigError
 from common.names import shorten
+from inference_worker.devices.memory import Memory, show_bytes
+from inference_worker.scope import Scope, everything, is_in
+from inference_worker.spec import ModelSpec
 
 #: One CPU process for so many cores. A small batch gains little from more threads, while a second process
 #: has an interpreter lock of its own; below eight cores all threads go to one process, and weights load once.
@@ -26,7 +29,8 @@ class Placement:
     """Where one child runs.
 
     `device` is its name outside (`cpu`, `cuda:1`); `visible` the value of CUDA_VISIBLE_DEVICES; `cores`
-    the ids that it is pinned to, empty where it is not pinned.
+    the ids that it is pinned to, empty where it is not pinned. `siblings` are the devices of all of its pool's
+    processes on this host, of which it is number `seat`.
     """
 
     index: int
@@ -34,6 +38,8 @@ class Placement:
     visible: str
     threads: int
     cores: tuple[int, ...]
+    siblings: tuple[str, ...] = ()
+    seat: int = 0
 
     @property
     def inner_device(self) -> str:
@@ -69,9 +75,10 @@ def place(
     else:
         shares = _split(for_gpus, len(wish.gpus)) + _split(for_cpu, processes)
     kinds = [(f"cuda:{number}", gpus[number]) for number in wish.gpus] + [("cpu", "")] * processes
+    siblings = tuple(name for name, _ in kinds)
     # Processes that share cores are left to the scheduler: pinned, two busy ones could meet beside an idle core.
     return [
-        Placement(index, name, visible, len(share), () if crowded or not pin else tuple(share))
+        Placement(index, name, visible, len(share), () if crowded or not pin else tuple(share), siblings, index)
         for index, ((name, visible), share) in enumerate(zip(kinds, shares, strict=True))
     ]
 
@@ -85,6 +92,49 @@ def environment(placement: Placement) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         **dict.fromkeys(_THREADS, threads),
     }
+
+
+def check_seat(specs: Iterable[ModelSpec], siblings: Sequence[str], seat: int, scope: Scope = everything) -> None:
+    """Raises ConfigError where the process in that seat is not to load one of its pool's models.
+
+    A pool's requests come to any of its processes, so each of them serves all of the pool's models or takes no part.
+    Models outside of `scope` that do not fit here are passed over.
+    """
+    fitting = list(range(len(siblings)))
+    for spec in specs:
+        wanted, replicas = spec.residence.device, spec.residence.replicas
+        if not fits(wanted, siblings[seat]):
+            if not is_in(scope, spec):
+                continue
+            raise ConfigError(
+                f"model '{spec.name}:{spec.version}' is to run on '{wanted}' (placement.device) and this process of "
+                f"pool '{spec.pool}' is on '{siblings[seat]}'; start the pool with --device {wanted}, or give the "
+                "model a pool of its own"
+            )
+        fitting = [one for one in fitting if fits(wanted, siblings[one])]
+        if replicas is not None and seat not in fitting[:replicas] and is_in(scope, spec):
+            raise ConfigError(
+                f"model '{spec.name}:{spec.version}' is wanted in {replicas} processes of a host "
+                f"(placement.replicas), and of the {len(siblings)} of pool '{spec.pool}' those before number {seat} "
+                "serve it; this one is not needed"
+            )
+
+
+def check_memory(specs: Iterable[ModelSpec], device: str, memory: Memory) -> None:
+    """Raises ConfigError where the memory that models declare, all together, is more than the device has free."""
+    needs = {f"{spec.name}:{spec.version}": spec.residence.memory for spec in specs if spec.residence.memory}
+    need = sum(needs.values())
+    if need > memory.free:
+        listed = ", ".join(f"{name} {show_bytes(one)}" for name, one in needs.items())
+        raise ConfigError(
+            f"the models declare {show_bytes(need)} of memory (placement.memory: {listed}), and '{device}' has "
+            f"{memory}; serve some of them elsewhere, or free memory there"
+        )
+
+
+def fits(wanted: str | None, device: str) -> bool:
+    """Whether a model that is to run on `wanted` (cpu, cuda: any GPU, cuda:1; None: anywhere) may run on `device`."""
+    return wanted in (None, device, device.partition(":")[0])
 
 
 def _parse(device: str, gpus: Sequence[str]) -> _Wish:
@@ -112,7 +162,7 @@ def _check_present(name: str, numbers: set[int], gpus: Sequence[str]) -> None:
 
 def _found(gpus: Sequence[str]) -> str:
     if not gpus:
-        return "found none (nvidia-smi lists none that CUDA_VISIBLE_DEVICES lets us use)"
+        return "found none (the driver lists none that CUDA_VISIBLE_DEVICES lets us use)"
     return f"found {len(gpus)}: " + ", ".join(f"cuda:{number} is {gpu}" for number, gpu in enumerate(gpus))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from common.backoff import Backoff
+from inference_worker.exitcodes import Exit
 
-#: A child's exit code (EX_CONFIG): its configuration is wrong, and will be the next time too.
-CONFIG_EXIT = 78
+#: A lost device is tried again so much later: an operator may have reset it.
+FENCE_S = 300.0
 #: A child that ran so long was sound: its next crash counts as the first.
 SETTLED_S = 60.0
 #: So many crashes in a row, and never ready: something is wrong that a restart does not mend.
@@ -31,8 +32,11 @@ class Restarts:
 
         An exit code of 0 that nobody asked for is a crash too: the pool would lack a worker.
         """
-        if code == CONFIG_EXIT and not was_ready:
+        if code == Exit.CONFIG and not was_ready:
             return None
+        if code == Exit.UNAVAILABLE:
+            self.count += 1
+            return FENCE_S
         if ran_s >= self._settled_s:
             self._backoff.reset()
         self._crashes_unready = 0 if was_ready or ran_s >= self._settled_s else self._crashes_unready + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,9 +11,12 @@ from typing import Any
 
 import msgpack
 
-from inference_worker.events import Exited, Loading, Ready, Started
+from common.orders import Order, Report
+from inference_worker.events import Exited, Loading, Obeyed, Ready, Started
+from inference_worker.exitcodes import Exit
 from inference_worker.placement import Placement
 from inference_worker.restarts import Restarts
+from inference_worker.watchdog import Watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class State(StrEnum):
     READY = "ready"
     DRAINING = "draining"
     LOOPING = "crash looping"
+    FENCED = "fenced off"
     ENDED = "ended"
 
 
@@ -46,9 +51,27 @@ class Life:
     started_ms: int
     heard_ms: int
     was_ready: bool = False
+    loading: str = ""
     error: str = ""
+    watchdog: Watchdog | None = field(default_factory=Watchdog)
+    drains_until_ms: int = 0
     models: dict[str, bytes] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
+
+    def last_words(self, code: int, stopping: bool) -> str:
+        """Why it ended: by its own word, else what it was last known to do. Nothing where we have ended it."""
+        if self.error or stopping or code == 0:
+            return self.error
+        killed = "killed from outside, as the system does for want of memory" if code == -signal.SIGKILL else ""
+        return ", ".join(filter(None, (killed, self._doing)))
+
+    @property
+    def _doing(self) -> str:
+        if self.loading:
+            return f"while it loaded '{self.loading}'"
+        running = self.stats.get("running")
+        return f"last heard of when it ran '{running}'" if running else ""
 
 
 class Slot:
@@ -64,6 +87,10 @@ class Slot:
         self._state = State.WAITING
         self.start_at_s = 0.0
         self.error = ""
+        #: What the next child is to offer, as `name:version`; None: all that is declared.
+        self.serves: list[str] | None = None
+        #: The consumer name of its last child, if that ended before it took any work.
+        self.unused: str | None = None
 
     @property
     def index(self) -> int:
@@ -77,7 +104,7 @@ class Slot:
     @property
     def waits(self) -> bool:
         """It has no child, and `start_at_s` is when to start the next."""
-        return self._state is State.WAITING
+        return self._state in (State.WAITING, State.FENCED)
 
     @property
     def holds_work(self) -> bool:
@@ -109,6 +136,9 @@ class Slot:
             "device": placement.inner_device,
             "threads": placement.threads,
             "models_pool": self.plan.models_pool,
+            "siblings": placement.siblings,
+            "seat": placement.seat,
+            "serves": self.serves,
         }
 
     def started(self, pid: int, now_s: float, wall_ms: int) -> Started:
@@ -116,18 +146,25 @@ class Slot:
         self._state = State.STARTING
         return Started(self.index, self.plan.pool, self.plan.placement.device, pid)
 
-    def heard(self, message: Mapping[str, Any], wall_ms: int) -> Loading | Ready | None:
+    def heard(self, message: Mapping[str, Any], now_s: float, wall_ms: int) -> Loading | Ready | Obeyed | None:
         """Take in a status line. Kinds that are not known are passed over."""
         life = self._life
         if life is None:
             return None
         life.heard_ms = wall_ms
+        if life.watchdog:
+            life.watchdog.heard(message, now_s)
         match message:
             case {"is": "loading", "model": model, "done": done, "of": of}:
                 self._state = State.LOADING
+                life.loading = model
                 return Loading(self.index, model, done, of)
             case {"is": "ready", "models": models}:
                 return self._ready(life, models, message)
+            case {"is": "models", "models": models}:
+                self._offers(life, models)
+            case {"is": "obeyed", "order": order, **facts} if order in life.orders:
+                return self._obeyed(life.orders.pop(order), facts)
             case {"is": "failed", "error": error}:
                 life.error = str(error)
             case {"is": "stats" | "busy"}:
@@ -135,26 +172,75 @@ class Slot:
         return None
 
     def _ready(self, life: Life, models: Mapping[str, str], message: Mapping[str, Any]) -> Ready:
-        life.models = {name: base64.b64decode(data) for name, data in models.items()}
+        self._offers(life, models)
         life.was_ready = True
+        life.loading = ""
         self._state = State.READY
         seconds = (float(message.get(name, 0)) for name in ("import_s", "load_s", "warm_s"))
         return Ready(self.index, self.plan.pool, tuple(life.models), *seconds)
 
-    def draining(self) -> None:
+    def _offers(self, life: Life, models: Mapping[str, str]) -> None:
+        life.models = {name: base64.b64decode(data) for name, data in models.items()}
+        self.serves = sorted(life.models)
+
+    def ordered(self, order: Order) -> bool:
+        """Whether its child is there to obey; `heard` then tells what became of it."""
+        if self._life is None or self._state is State.DRAINING:
+            return False
+        self._life.orders[order.id] = order
+        return True
+
+    def _obeyed(self, order: Order, facts: Mapping[str, Any]) -> Obeyed:
+        done = tuple(facts["models"]), float(facts["seconds"]), int(facts["memory"]), str(facts.get("note", ""))
+        return Obeyed(
+            self.index,
+            self.plan.pool,
+            order,
+            self.report(order, bool(facts["ok"]), str(facts["error"]), *done),
+        )
+
+    def report(self, order: Order, ok: bool, error: str, *done: Any) -> Report:
+        """For the operator. `done`: the models that were changed, seconds, bytes, a note."""
+        return Report(order.id, self.consumer, self._host, self.index, ok, error, *done)
+
+    @property
+    def hangs_at_s(self) -> float | None:
+        """When its child, where it stays silent, counts as one that hangs."""
+        watchdog = self._life.watchdog if self._life else None
+        return watchdog.bites_at_s if watchdog else None
+
+    def hangs(self, now_s: float) -> bool:
+        """Whether its child must be killed; why is told when it has ended. True once."""
+        life = self._life
+        if life is None or life.watchdog is None or not (why := life.watchdog.bites(now_s)):
+            return False
+        life.error, life.watchdog = why, None
+        return True
+
+    def forgive(self, now_s: float) -> None:
+        """Nobody could listen until now."""
+        if self._life and self._life.watchdog:
+            self._life.watchdog.forgive(now_s)
+
+    def draining(self, until_ms: int) -> None:
+        """From now on the drain's own deadline rules: `until_ms`, by the wall clock."""
         self._state = State.DRAINING
+        if self._life:
+            self._life.watchdog = None
+            self._life.drains_until_ms = until_ms
 
     def exited(self, code: int, error: str, now_s: float, stopping: bool) -> Exited:
         """Its child ended, or (with an `error`) did not start at all."""
         life, self._life = self._life, None
+        self.unused = None if life and life.was_ready else self.consumer
         self._generation += 1
-        self.error = error or (life.error if life else "")
+        self.error = error or (life.last_words(code, stopping) if life else "")
         ran_s = now_s - life.started_s if life else 0.0
         wait_s = None if stopping else self._restarts.ended(code, ran_s, life is not None and life.was_ready)
         if wait_s is None:
             self.end()
         else:
-            self._state = State.WAITING
+            self._state = State.FENCED if code == Exit.UNAVAILABLE else State.WAITING
             self.start_at_s = now_s + wait_s
         return Exited(self.index, self.plan.pool, code, self.error, wait_s, self._restarts.looping)
 
@@ -175,6 +261,7 @@ class Slot:
                     "state": self.state.value,
                     "started_ms": life.started_ms if life else 0,
                     "heard_ms": life.heard_ms if life else 0,
+                    "drains_until_ms": life.drains_until_ms if life else 0,
                     "models": sorted(self.models),
                     "batches": 0,
                     "rows": 0,

@@ -11,27 +11,30 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from enum import IntEnum
 from functools import partial
 
 from common.connect import check_url, connect
 from common.errors import ConfigError
+from common.orders import Order
 from inference_worker.child import COMMAND, Child, start
-from inference_worker.events import Draining, Event, Ready
+from inference_worker.events import Draining, Event, Obeyed, Ordered, Ready
 from inference_worker.heartbeat import Heartbeat
 from inference_worker.mailbox import Mailbox
 from inference_worker.presence import Link, Presence
 from inference_worker.restarts import Restarts
+from inference_worker.settings import FleetSettings
 from inference_worker.slot import ChildPlan, Slot
 from inference_worker.stopsignals import StopSignals
 from inference_worker.title import set_title
 
-#: A child that ends within this time of being told to has handed back what it held; the next signal is SIGKILL.
-DRAIN_S = 30.0
 #: Leases are renewed so often, and at least three times in a lease.
 RENEW_S = 1.0
 #: A child whose end is not seen by a descriptor is looked at so often.
 LOOK_S = 1.0
+#: A loop that wakes so much later than it wanted to was stopped, and its children perhaps too.
+OVERSLEPT_S = 2.0
 #: At the end Redis is told that the leases are over; one that hangs is not waited for any longer.
 FAREWELL_S = 2.0
 #: The exit code of a child that could not even be started, as shells give it.
@@ -57,12 +60,8 @@ class Supervisor:
         broker_url: str,
         groups: Sequence[ChildPlan],
         on_event: Callable[[Event], None],
+        settings: FleetSettings = FleetSettings(),  # noqa: B008 (a frozen value)
         *,
-        lease_ms: int = 10_000,
-        max_deliveries: int = 3,
-        reply_ttl_s: float = 60.0,
-        drain_s: float = DRAIN_S,
-        log_level: str = "INFO",
         command: Sequence[str] = COMMAND,
         restarts: Callable[[], Restarts] = Restarts,
         clock: Callable[[], float] = time.monotonic,
@@ -73,12 +72,14 @@ class Supervisor:
         self._pools = sorted({plan.pool for plan in groups})
         self._common = {
             "broker": broker_url,
-            "max_deliveries": max_deliveries,
-            "reply_ttl_s": reply_ttl_s,
-            "log_level": log_level,
+            "max_deliveries": settings.max_deliveries,
+            "reply_ttl_s": settings.reply_ttl_s,
+            "lazy": settings.lazy,
+            "memory_budget": settings.memory_budget,
+            "log_level": settings.log_level,
         }
         self._on_event = on_event
-        self._drain_s = drain_s
+        self._drain_s = settings.drain_s
         self._command = command
         self._clock = clock
         self._children: dict[Slot, Child] = {}
@@ -86,11 +87,13 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._wish = Wish.RUN
         self._deadline_s: float | None = None
+        self._looked_s = clock()
         self._ready: list[Ready] = []
         # Three tries fit into a lease: one reply that does not come must not end it.
-        opened = partial(connect, broker_url, socket_timeout_s=lease_ms / 3000)
-        links = {pool: Link(pool, opened, lease_ms, clock) for pool in self._pools}
-        self._heartbeat = Heartbeat(links, min(RENEW_S, lease_ms / 3000), self._mailbox.post)
+        try_s = settings.lease_s / 3
+        opened = partial(connect, broker_url, socket_timeout_s=try_s)
+        links = {pool: Link(pool, opened, settings.lease_ms, clock, settings.max_backlog) for pool in self._pools}
+        self._heartbeat = Heartbeat(links, min(RENEW_S, try_s), self._mailbox.post)
 
     def stop(self) -> None:
         """Drain: children finish what they run and hand back the rest, then `run` returns. From any thread."""
@@ -100,11 +103,16 @@ class Supervisor:
         """End all children at once, then `run` returns. What they ran is given to other workers. From any thread."""
         self._mailbox.post(Wish.KILL)
 
+    def abort(self, error: Exception) -> None:
+        """End all children at once, then `run` raises `error`. From any thread."""
+        self._mailbox.post(error)
+
     def run(self) -> None:
         """Start the children and stay until stopped; once only.
 
         In the main thread SIGTERM and SIGINT drain, and a second one kills. Raises ConfigError where Redis is
-        too old, or where each child said that its configuration is wrong. No child outlives this call.
+        too old or lets nobody in, or where each child said that its configuration is wrong; and what `abort` was
+        given. No child outlives this call.
         """
         set_title(f"supervisor {' '.join(self._pools)}")
         self._selector.register(self._mailbox, selectors.EVENT_READ, self._read_mail)
@@ -120,8 +128,10 @@ class Supervisor:
 
     def _step(self) -> None:
         """Wait until something happened, and take it in."""
-        for key, _ in self._selector.select(self._patience_s()):
+        patience_s = self._patience_s()
+        for key, _ in self._selector.select(patience_s):
             key.data()
+        self._end_hung(patience_s or 0.0)
         self._bury()
         self._enforce_deadline()
         self._start_due()
@@ -131,6 +141,7 @@ class Supervisor:
         now = self._clock()
         waits = [slot.start_at_s - now for slot in self._slots if slot.waits]
         waits += [LOOK_S for child in self._children.values() if child.exit_fd is None]
+        waits += [slot.hangs_at_s - now for slot in self._children if slot.hangs_at_s is not None]
         if self._deadline_s is not None:
             waits.append(self._deadline_s - now)
         return max(0.0, min(waits)) if waits else None
@@ -143,6 +154,28 @@ class Supervisor:
                 raise item
             else:
                 self._on_event(item)
+                if isinstance(item, Ordered):
+                    self._pass_on(item.pool, item.order)
+
+    def _pass_on(self, pool: str, order: Order) -> None:
+        """An operator's order, to the pool's children; for those that are not there the answer is given here."""
+        for slot in self._slots:
+            if slot.plan.pool != pool:
+                continue
+            child = self._children.get(slot)
+            if child is not None and slot.ordered(order):
+                child.send({"do": "obey", "order": asdict(order)})
+            else:
+                report = slot.report(order, False, f"this worker is {slot.state}; give the order again when it runs")
+                self._heartbeat.answer(pool, order, report)
+
+    def _obeyed(self, slot: Slot, event: Obeyed) -> None:
+        self._heartbeat.answer(event.pool, event.order, event.report)
+        if event.report.ok:
+            for other in self._slots:
+                if other.plan.pool == event.pool and not other.holds_work:
+                    # Its child was away, and is to come back with what the others offer.
+                    other.serves = slot.serves
 
     def _obey(self, wish: Wish) -> None:
         if wish <= self._wish:
@@ -158,10 +191,11 @@ class Supervisor:
 
     def _drain(self) -> None:
         self._deadline_s = self._clock() + self._drain_s
+        until_ms = int((time.time() + self._drain_s) * 1000)
         for slot, child in self._children.items():
             if slot.holds_work:
                 child.send({"do": "drain"})
-                slot.draining()
+                slot.draining(until_ms)
             else:
                 child.kill()
         self._on_event(Draining(sum(slot.holds_work for slot in self._slots), self._drain_s))
@@ -174,6 +208,17 @@ class Supervisor:
     def _kill(self) -> None:
         for child in self._children.values():
             child.kill()
+
+    def _end_hung(self, patience_s: float) -> None:
+        """A child that hangs is killed: what it ran is then taken over, and it starts again."""
+        now_s = self._clock()
+        if now_s - self._looked_s > patience_s + OVERSLEPT_S:
+            for slot in self._children:
+                slot.forgive(now_s)
+        self._looked_s = now_s
+        for slot, child in self._children.items():
+            if slot.hangs(now_s):
+                child.kill()
 
     def _start_due(self) -> None:
         for slot in self._slots:
@@ -194,13 +239,21 @@ class Supervisor:
         self._on_event(slot.started(child.pid, self._clock(), int(time.time() * 1000)))
 
     def _listen(self, slot: Slot, child: Child) -> None:
+        told: list[Obeyed] = []
         for line in child.read():
-            event = slot.heard(line, int(time.time() * 1000))
+            event = slot.heard(line, self._clock(), int(time.time() * 1000))
             if isinstance(event, Ready):
                 # Said when Redis knows it too.
                 self._ready.append(event)
             elif event is not None:
                 self._on_event(event)
+            if isinstance(event, Obeyed):
+                told.append(event)
+        if told:
+            # What his order has changed is published before the operator hears of it.
+            self._tell()
+        for event in told:
+            self._obeyed(slot, event)
         if not child.talks:
             self._selector.unregister(child.status_fd)
 
@@ -231,14 +284,19 @@ class Supervisor:
         return Presence(
             {slot.consumer: slot.description() for slot in slots},
             {name: data for slot in slots for name, data in slot.models.items()},
+            any(slot.holds_work for slot in slots),
+            self._unused(pool),
         )
+
+    def _unused(self, pool: str) -> frozenset[str]:
+        return frozenset(slot.unused for slot in self._slots if slot.plan.pool == pool and slot.unused is not None)
 
     def _close(self) -> None:
         """Whatever ended the loop: no child stays, and no lease."""
         self._kill()
         for child in self._children.values():
             child.close()
-        self._heartbeat.tell({pool: Presence() for pool in self._pools})
+        self._heartbeat.tell({pool: Presence(unused=self._unused(pool)) for pool in self._pools})
         self._heartbeat.close(FAREWELL_S)
         self._selector.close()
         self._mailbox.close()

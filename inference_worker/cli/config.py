@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any
 
 import click
 
-from common.errors import ConfigError
-from inference_worker.tables import Source
+from common.tomlfile import TomlFile
 
 
 def setting_name(parameter: click.Parameter) -> str:
@@ -22,11 +20,15 @@ def setting_name(parameter: click.Parameter) -> str:
 
 
 def name_variables(command: click.Command, prefix: str) -> None:
-    """Give each option of a command, and of its subcommands, its variable: PREFIX_COMMAND_OPTION."""
+    """Give each option of a command, and of its subcommands, its variable: PREFIX_COMMAND_OPTION.
+
+    One that all commands share, such as the broker's, is asked for after it.
+    """
     prefix = f"{prefix}_{command.name}".upper()
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.envvar is None:
-            parameter.envvar = f"{prefix}_{setting_name(parameter).upper()}"
+        if isinstance(parameter, click.Option) and not isinstance(parameter.envvar, list):
+            own = f"{prefix}_{setting_name(parameter).upper()}"
+            parameter.envvar = [own] if parameter.envvar is None else [own, str(parameter.envvar)]
     if isinstance(command, click.Group):
         for subcommand in command.commands.values():
             name_variables(subcommand, prefix)
@@ -34,18 +36,14 @@ def name_variables(command: click.Command, prefix: str) -> None:
 
 def load_config(path: Path, ctx: click.Context) -> dict[str, Any]:
     """A default map: `[worker] pool = "x"` is the default of `worker --pool`. Raises ConfigError with file and line."""
-    try:
-        text = path.read_text("utf-8")
-        tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return _Reader(Source(str(path), text), ctx).defaults(ctx.command, tables, "")
+    source = TomlFile.of(path)
+    return _Reader(source, ctx).defaults(ctx.command, source.read(), "")
 
 
 class _Reader:
     """Turns tables named by commands and flags into defaults by parameter names."""
 
-    def __init__(self, source: Source, ctx: click.Context) -> None:
+    def __init__(self, source: TomlFile, ctx: click.Context) -> None:
         self._source = source
         self._ctx = ctx
 

@@ -3,47 +3,60 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Thread
+from typing import Any, Self
 
 import click
 
-from common.broker import Broker
-from common.errors import ConfigError
+from common.embedded import EmbeddedRedis
+from common.errors import BrokerUnavailable, ConfigError
 from common.logs import setup_logging
 from inference_worker.cli.exits import exit_code
 from inference_worker.cli.lines import EventLines
-from inference_worker.cli.options import answering
-from inference_worker.devices import usable_cores, usable_gpus
-from inference_worker.events import Event
+from inference_worker.devices.cores import usable_cores
+from inference_worker.devices.gpus import usable_gpus
 from inference_worker.placement import place
+from inference_worker.settings import FleetSettings
 from inference_worker.slot import ChildPlan
 from inference_worker.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """The values of `options.fleet_options`, by the same names."""
+    """Where workers run, and how many, and what they are told."""
 
     device: str
     procs: int | None
-    lease_s: float
-    max_deliveries: int
-    reply_ttl_s: float
-    drain_s: float
-    max_backlog: int | None
-    log_level: str
+    settings: FleetSettings
+
+    @classmethod
+    def of(cls, device: str, procs: int | None, **settings: Any) -> Self:
+        """From the values of `options.fleet_options`, by the same names."""
+        return cls(device, procs, FleetSettings(**settings))
 
 
-def supervise(broker_url: str, children: Sequence[ChildPlan], options: FleetOptions) -> None:
-    """Serve what is planned until stopped; lines about what happens go to standard error."""
-    setup_logging(options.log_level)
-    if options.max_backlog is not None:
-        for pool in {plan.pool for plan in children}:
-            Broker(answering(broker_url), pool).set_limits(backlog=options.max_backlog)
+def supervise(
+    broker_url: str,
+    children: Sequence[ChildPlan],
+    settings: FleetSettings,
+    embedded: EmbeddedRedis | None = None,
+    run: Callable[[Supervisor], None] = Supervisor.run,
+) -> None:
+    """Serve what is planned until stopped; lines about what happens go to standard error.
+
+    `run` runs the supervisor, with whatever else runs beside it. Raises BrokerUnavailable where the `embedded`
+    broker ends meanwhile.
+    """
+    setup_logging(settings.log_level)
     lines = EventLines()
+    fleet = Supervisor(broker_url, children, lines, settings)
+    if embedded is not None:
+        Thread(target=_end_with, args=(embedded, fleet), name="embedded broker", daemon=True).start()
     try:
-        supervisor(broker_url, children, options, lines).run()
+        run(fleet)
     except ConfigError as error:
         if str(error) not in lines.errors:
             raise
@@ -51,19 +64,11 @@ def supervise(broker_url: str, children: Sequence[ChildPlan], options: FleetOpti
         raise click.exceptions.Exit(exit_code(error)) from error
 
 
-def supervisor(
-    broker_url: str, children: Sequence[ChildPlan], options: FleetOptions, on_event: Callable[[Event], None]
-) -> Supervisor:
-    return Supervisor(
-        broker_url,
-        children,
-        on_event,
-        lease_ms=int(options.lease_s * 1000),
-        max_deliveries=options.max_deliveries,
-        reply_ttl_s=options.reply_ttl_s,
-        drain_s=options.drain_s,
-        log_level=options.log_level,
-    )
+def _end_with(embedded: EmbeddedRedis, fleet: Supervisor) -> None:
+    """What was in its memory is gone: there is nothing to go on with. Once the fleet has ended nobody hears this."""
+    code = embedded.wait()
+    how = f"by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"with {code}"
+    fleet.abort(BrokerUnavailable(f"the embedded Redis has ended {how}, and all requests with it; start again"))
 
 
 def plans(pools: Mapping[str, Sequence[str]], options: FleetOptions) -> list[ChildPlan]:

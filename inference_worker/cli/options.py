@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from common.connect import broker_errors, connect, hide_password
-from common.errors import BrokerUnavailable
-from common.local import BROKER_VARIABLE, DEFAULT_BROKER, default_broker
+from common.connect import broker_errors, connect, hide_password, is_silent
+from common.errors import AccessDenied, BrokerRefuses, BrokerUnavailable, ConfigError
+from common.local import BROKER_VARIABLE, DEFAULT_BROKER, default_broker, distrusted
+from inference_worker.settings import FleetSettings
 
 if TYPE_CHECKING:
     import redis
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULTS = FleetSettings()
+#: Whoever waits at a prompt is told after so long that Redis accepts connections and does not answer.
+SILENT_S = 3.0
+
+
+class FiniteRange(click.FloatRange):
+    """A number, such as of seconds, within bounds; NaN, which compares with nothing, and infinity are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is no finite number.", param, ctx)
+        return number
 
 
 def answering(url: str) -> redis.Redis:
@@ -24,15 +41,36 @@ def answering(url: str) -> redis.Redis:
     Raises BrokerUnavailable with the next step, ConfigError.
     """
     try:
-        client = connect(url)
-        with broker_errors():
-            client.ping()
+        probe = connect(url, SILENT_S)
+        with broker_errors(), closing(probe):
+            probe.ping()
+    except AccessDenied as error:
+        raise ConfigError(error.message) from error
+    except BrokerRefuses as error:
+        raise BrokerRefuses(f"the broker at {hide_password(url)}: {error}") from error
     except BrokerUnavailable as error:
+        if is_silent(error):
+            raise BrokerUnavailable(
+                f"the broker at {hide_password(url)} accepts connections and has not answered within {SILENT_S:g} s: "
+                "it stands still or is busy; look at its process and its log"
+            ) from error
+        unread = f"; what a running `up` announces is not read: {why}" if (why := distrusted()) else ""
         raise BrokerUnavailable(
             f"no broker answers at {hide_password(url)} ({error.__cause__ or error}); "
-            f"start one by `inference-worker up`, or name yours by --broker or {BROKER_VARIABLE}"
+            f"start one by `inference-worker up`, or name yours by --broker or {BROKER_VARIABLE}{unread}"
         ) from error
-    return client
+    return connect(url)
+
+
+def size_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """An option's size, such as "2GiB", in bytes. Raises click.BadParameter."""
+    # Only for those commands that take sizes: it imports the backends' table.
+    from inference_worker.manifest import parse_size
+
+    try:
+        return None if value is None else parse_size(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 def broker_option(command: Command) -> Command:
@@ -59,6 +97,14 @@ def routes_option(command: Command) -> Command:
     )(command)
 
 
+def ensembles_option(command: Command) -> Command:
+    return click.option(
+        "--ensembles",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Models chained into one: MODEL may be the name of one of these.",
+    )(command)
+
+
 def fleet_options(command: Command) -> Command:
     """What `up` and `worker` tell a supervisor."""
     for option in reversed(
@@ -75,31 +121,31 @@ def fleet_options(command: Command) -> Command:
             click.option(
                 "--lease",
                 "lease_s",
-                type=click.FloatRange(min=1),
-                default=10.0,
+                type=FiniteRange(min=1),
+                default=DEFAULTS.lease_s,
                 show_default=True,
                 help="Seconds after which others take over the work of a host that is gone.",
             ),
             click.option(
                 "--max-deliveries",
                 type=click.IntRange(min=1),
-                default=3,
+                default=DEFAULTS.max_deliveries,
                 show_default=True,
                 help="A request that so many workers died of becomes a dead letter.",
             ),
             click.option(
                 "--reply-ttl",
                 "reply_ttl_s",
-                type=click.FloatRange(min=1),
-                default=60.0,
+                type=FiniteRange(min=1),
+                default=DEFAULTS.reply_ttl_s,
                 show_default=True,
                 help="Seconds for which a reply that is not cached can be fetched.",
             ),
             click.option(
                 "--drain",
                 "drain_s",
-                type=click.FloatRange(min=0),
-                default=30.0,
+                type=FiniteRange(min=0),
+                default=DEFAULTS.drain_s,
                 show_default=True,
                 help="Seconds for running batches to end after SIGTERM or Ctrl-C; a second one ends them at once.",
             ),
@@ -108,10 +154,17 @@ def fleet_options(command: Command) -> Command:
                 type=click.IntRange(min=1),
                 help="Bound on a pool's unfinished requests, for all clients. [default: as it is, 100,000 at first]",
             ),
+            click.option("--lazy", is_flag=True, help="Load a model when it is first asked for, or if it is pinned."),
+            click.option(
+                "--memory-budget",
+                callback=size_of,
+                metavar="SIZE",
+                help="Such as 300MB, for all models of each worker process; the least recently used are evicted.",
+            ),
             click.option(
                 "--log-level",
                 type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-                default="warning",
+                default=DEFAULTS.log_level,
                 show_default=True,
                 help="What the workers log to standard error.",
             ),

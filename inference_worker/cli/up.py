@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,35 @@ from common.connect import hide_password
 from common.embedded import EmbeddedRedis
 from common.keys import DEFAULT_POOL
 from common.local import BROKER_VARIABLE, announced
+from gateway.doorsettings import Address, DoorSettings
+from inference_worker.cli.door import Door, HttpAddress, access_options
+from inference_worker.cli.fetching import Place, fetched, repository_options
 from inference_worker.cli.fleet import FleetOptions, plans, supervise
 from inference_worker.cli.options import fleet_options
-from inference_worker.repository import discover
+from inference_worker.remote.location import is_url
+from inference_worker.repository import models_at
 
 
 @click.command("up")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=Place(), metavar="PATH...")
 @click.option(
     "--broker", envvar=BROKER_VARIABLE, metavar="URL", help="A broker that is there. [default: an embedded one]"
 )
 @click.option("--pool", help=f"The pool of models in Python files. [default: {DEFAULT_POOL}]")
+@click.option("--http", type=HttpAddress(), help="Answer HTTP there too, as `gateway` does: :8000 (loopback).")
+@access_options
 @fleet_options
-def command(paths: tuple[str, ...], broker: str | None, pool: str | None, **fleet: Any) -> None:
-    """Serve the models under each PATH: a Python file, a model's folder, or a repository of them.
+@repository_options
+def command(
+    paths: tuple[str, ...],
+    broker: str | None,
+    pool: str | None,
+    http: Address | None,
+    keys: str | None,
+    insecure: bool,
+    **fleet: Any,
+) -> None:
+    """Serve the models under each PATH: a Python file, a model's folder, or a repository of them, here or at a URL.
 
     Without --broker an embedded Redis is started, on a unix socket in a private directory, and ends
     with this command. `infer` and `status` find it by themselves.
@@ -36,14 +51,23 @@ def command(paths: tuple[str, ...], broker: str | None, pool: str | None, **flee
     Example:
       inference-worker up mymodel.py
       inference-worker up examples/models --device cpu --procs 2
+      inference-worker up mymodel.py --http :8000
     """
-    options = FleetOptions(**fleet)
-    children = plans(pools_of(paths, pool), options)
+    options = FleetOptions.of(**fleet)
+    fetched(paths)
+    pools = pools_of(paths, pool)
+    children = plans(pools, options)
     with ExitStack() as stack:
-        url = broker or stack.enter_context(EmbeddedRedis()).url
+        embedded = None if broker else stack.enter_context(EmbeddedRedis())
+        url = embedded.url if embedded else broker or ""
         stack.enter_context(announced(url, _warn))
         click.secho(f"broker {hide_password(url)}; Ctrl-C ends it all", err=True)
-        supervise(url, children, options)
+        if http is None:
+            return supervise(url, children, options.settings, embedded)
+        only = next(iter(pools)) if len(pools) == 1 else None
+        settings = DoorSettings(http, url, pool=only, keys=keys, insecure=insecure, notice_s=0.0)
+        door = stack.enter_context(closing(Door(settings, 1)))
+        return supervise(url, children, options.settings, embedded, door.run_beside)
 
 
 def _warn(error: OSError) -> None:
@@ -59,7 +83,8 @@ def pools_of(paths: Iterable[str], pool: str | None) -> Mapping[str, Sequence[st
     """
     found: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
-        pools = {spec.pool for spec in discover(Path(path))} if Path(path).is_dir() else {pool or DEFAULT_POOL}
+        declares = is_url(path) or Path(path).is_dir()
+        pools = {spec.pool for spec in models_at(path)} if declares else {pool or DEFAULT_POOL}
         for name in sorted(pools):
             found[name].append(path)
     return found

@@ -7,15 +7,17 @@ from typing import Any
 import click
 
 from common.keys import DEFAULT_POOL
+from inference_worker.cli.fetching import Place, fetched, repository_options
 from inference_worker.cli.fleet import FleetOptions, plans, supervise
 from inference_worker.cli.options import broker_option, fleet_options
 
 
 @click.command("worker")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=Place(), metavar="PATH...")
 @click.option("--pool", default=DEFAULT_POOL, show_default=True, help="The pool whose requests to take.")
 @broker_option
 @fleet_options
+@repository_options
 def command(paths: tuple[str, ...], pool: str, broker: str, **fleet: Any) -> None:
     """Serve one pool's models from a broker that is there; run it on as many hosts as you like.
 
@@ -25,5 +27,6 @@ def command(paths: tuple[str, ...], pool: str, broker: str, **fleet: Any) -> Non
     Example:
       inference-worker worker --broker redis://broker:6379 --pool gpu-pool-a --device cuda /models
     """
-    options = FleetOptions(**fleet)
-    supervise(broker, plans({pool: paths}, options), options)
+    options = FleetOptions.of(**fleet)
+    fetched(paths, pool)
+    supervise(broker, plans({pool: paths}, options), options.settings)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from common.embedded import EmbeddedRedis
+import pytest
+import redis
+
+from common.connect import connect
+from common.embedded import EmbeddedRedis, find_server, free_port
+from common.keys import DEFAULT_POOL, PoolKeys
 from tests.support.command import MODELS, CommandLine
 from tests.support.waiting import wait_until
 
@@ -61,12 +69,50 @@ def test_sigterm_lets_what_runs_be_answered_and_exits_with_0(
             assert asked.printed.startswith("output []: passed\n")
 
 
-def test_a_password_is_never_shown(shell: CommandLine) -> None:
+def test_one_that_bounds_the_backlog_waits_for_its_broker_as_others_do(shell: CommandLine) -> None:
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    with shell.running("worker", MODELS, *CPU, "--max-backlog", "7", INFERENCE_WORKER_BROKER=url) as worker:
+        worker.wait_for(f"pool '{DEFAULT_POOL}' has no broker, tried again each second")
+        with plain_redis(port) as client:
+            worker.wait_for(" serves ")
+
+            assert client.hget(PoolKeys(DEFAULT_POOL).limits, "backlog") == b"7"
+            assert worker.stop() == 0
+
+
+@contextmanager
+def plain_redis(port: int) -> Iterator[redis.Redis]:
+    """A server without a password on a port that was agreed upon."""
+    server = subprocess.Popen(
+        [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""], stdout=subprocess.DEVNULL
+    )
+    client = connect(f"redis://127.0.0.1:{port}/0")
+    try:
+        yield client
+    finally:
+        client.close()
+        server.kill()
+        server.wait()
+
+
+def test_a_misspelt_password_is_a_configuration_error_at_once(shell: CommandLine) -> None:
+    with EmbeddedRedis(tcp=True) as broker:
+        wrong = f"redis://:misspelt@{broker.url.rpartition('@')[2]}"
+        done = shell.run("worker", MODELS, *CPU, INFERENCE_WORKER_BROKER=wrong)
+
+    assert done.code == 78
+    last = done.err.splitlines()[-1]
+    assert last.startswith("inference-worker: Redis refuses the user, the password or a permission of the broker URL: ")
+
+
+@pytest.mark.parametrize("variable", ["INFERENCE_WORKER_BROKER", "INFERENCE_WORKER_WORKER_BROKER"])
+def test_a_password_is_never_shown(shell: CommandLine, variable: str) -> None:
     # Given a broker with a password, told by the environment
     with EmbeddedRedis(tcp=True) as broker:
         told = {"INFERENCE_WORKER_BROKER": broker.url}
         password = str(urlsplit(broker.url).password)
-        with shell.running("worker", MODELS, *CPU, "--log-level", "debug", **told) as worker:
+        with shell.running("worker", MODELS, *CPU, "--log-level", "debug", **{variable: broker.url}) as worker:
             # When a worker runs, and another command asks it, at last in vain
             worker.wait_for(" serves ")
             command_lines, environments = shell.command_lines(), shell.processes()

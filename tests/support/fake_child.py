@@ -4,7 +4,9 @@
 
 MANNER: `good`; `deaf` to being told to drain; `crashing` before it is ready; `misconfigured`; `loading` without end;
 `stopped`, as by SIGSTOP, once it is ready; `breeding`, with a process of its own whose pid is in FOLDER/grandchild;
-`printing` to standard output. In FOLDER it keeps a file with its configuration, named by its pid.
+`printing` to standard output; `slow` to drain, until FOLDER/gate is there; `silent` after it has said that this may
+last a second in all; `stuck` in a batch, by its own word. In FOLDER it keeps a file with its configuration, named by
+its pid.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from inference_worker.lifeline import die_with_parent
+from inference_worker.watchdog import SILENT_S
 
 
 def main(manner: str, folder: str | None = None) -> int:
@@ -40,14 +44,20 @@ def main(manner: str, folder: str | None = None) -> int:
     if manner != "loading":
         models = {"echo:1": base64.b64encode(b"metadata").decode()}
         say(status="ready", models=models, import_s=0.3, load_s=0.2, warm_s=0.1)
+    if manner == "silent":
+        say(status="stats", running="", busy_ms=0, limit_s=0.0, longest_s=1.0 - SILENT_S)
+    if manner == "stuck":
+        say(status="stats", running="echo:1", busy_ms=31_000, limit_s=30.0, longest_s=300.0)
     if manner == "stopped":
         os.kill(os.getpid(), signal.SIGSTOP)
-    return obey(manner)
+    return obey(manner, folder)
 
 
-def obey(manner: str) -> int:
+def obey(manner: str, folder: str | None) -> int:
     for line in sys.stdin:
         if json.loads(line) == {"do": "drain"} and manner != "deaf":
+            while manner == "slow" and folder and not Path(folder, "gate").exists():
+                time.sleep(0.01)
             return 0
     return 3
 

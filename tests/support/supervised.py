@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from threading import Condition, Thread
 from typing import TypeVar
@@ -12,6 +13,7 @@ from common.backoff import Backoff
 from inference_worker.events import Event
 from inference_worker.placement import place
 from inference_worker.restarts import Restarts
+from inference_worker.settings import FleetSettings
 from inference_worker.slot import ChildPlan
 from inference_worker.supervisor import Supervisor
 
@@ -34,15 +36,19 @@ def quick_restarts() -> Restarts:
 
 
 class Supervised:
-    """`with Supervised(url, plans, command=fake("good")) as it:` runs it, and at the block's end kills what is left."""
+    """`with Supervised(url, plans, command=fake("good")) as it:` runs it, and at the block's end kills what is left.
+
+    Options are those of the supervisor and the fields of FleetSettings.
+    """
 
     def __init__(self, url: str, groups: list[ChildPlan], **options: object) -> None:
         self.events: list[Event] = []
         self.error: BaseException | None = None
         self.ended = False
         self._said = Condition()
-        settings = {"restarts": quick_restarts, **options}
-        self.supervisor = Supervisor(url, groups, self._hear, **settings)  # type: ignore[arg-type]
+        told = {field.name: options.pop(field.name) for field in fields(FleetSettings) if field.name in options}
+        settings = FleetSettings(**told)  # type: ignore[arg-type]
+        self.supervisor = Supervisor(url, groups, self._hear, settings, **{"restarts": quick_restarts, **options})  # type: ignore[arg-type]
         self._thread = Thread(target=self._run, name="supervisor")
 
     def __enter__(self) -> Supervised:

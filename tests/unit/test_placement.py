@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ConfigError
-from inference_worker.placement import environment, place
+from inference_worker.devices.memory import Memory
+from inference_worker.placement import check_memory, check_seat, environment, fits, place
+from inference_worker.spec import ModelSpec, Residence
 
 
 def threads(placements):
@@ -113,7 +115,7 @@ def test_a_gpu_process_sees_its_gpu():
         ("tpu", None, [], "device must be cpu, cuda, cuda:N or auto, separated by commas; got 'tpu'"),
         ("", None, [], "device must be cpu, cuda, cuda:N or auto, separated by commas; got ''"),
         ("cuda:x", None, ["0"], "device must be cpu, cuda, cuda:N or auto, separated by commas; got 'cuda:x'"),
-        ("cuda", None, [], "device 'cuda' needs a GPU; found none (nvidia-smi lists none"),
+        ("cuda", None, [], "device 'cuda' needs a GPU; found none (the driver lists none"),
         ("cuda:2", None, ["GPU-aaaa"], "device 'cuda:2' is not there; found 1: cuda:0 is GPU-aaaa"),
         ("cpu", 0, [], "procs must be 1 or more; got 0"),
         ("cuda", 2, ["0"], "procs counts CPU processes, of which device 'cuda' has none here; got 2"),
@@ -124,3 +126,80 @@ def test_what_cannot_be_placed_is_refused_with_what_was_found(device, procs, gpu
         place(device, procs, range(4), gpus)
 
     assert message in str(refused.value)
+
+
+def spec(name="m", **residence):
+    return ModelSpec(name, "1", "torch", pool="p", residence=Residence(**residence))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "allowed"),
+    [
+        (None, "cpu", True),
+        (None, "cuda:1", True),
+        ("cpu", "cpu", True),
+        ("cpu", "cuda:0", False),
+        ("cuda", "cuda:3", True),
+        ("cuda", "cpu", False),
+        ("cuda:1", "cuda:1", True),
+        ("cuda:1", "cuda:0", False),
+    ],
+)
+def test_a_model_runs_only_where_its_device_allows(wanted, device, allowed):
+    assert fits(wanted, device) is allowed
+
+
+def test_placements_know_their_pools_processes_on_this_host():
+    placements = place("cuda,cpu", 2, range(8), ["0"])
+
+    assert [(one.siblings, one.seat) for one in placements] == [(("cuda:0", "cpu", "cpu"), seat) for seat in range(3)]
+
+
+def loading(specs, siblings):
+    """The seats that load the models, and why the first of the others does not."""
+    seats, reasons = [], []
+    for seat in range(len(siblings)):
+        try:
+            check_seat(specs, siblings, seat)
+            seats.append(seat)
+        except ConfigError as error:
+            reasons.append(str(error))
+    return seats, reasons
+
+
+def test_no_more_processes_of_a_host_than_its_replicas_load_a_model():
+    seats, reasons = loading([spec(), spec("one", replicas=2)], ["cpu"] * 4)
+
+    assert seats == [0, 1]
+    assert reasons[0] == (
+        "model 'one:1' is wanted in 2 processes of a host (placement.replicas), and of the 4 of pool 'p' those before "
+        "number 2 serve it; this one is not needed"
+    )
+
+
+def test_replicas_are_counted_among_the_processes_whose_device_fits():
+    assert loading([spec(device="cuda", replicas=1)], ["cpu", "cuda:0", "cuda:1"])[0] == [1]
+    assert loading([spec(replicas=1), spec("b", device="cuda")], ["cuda:0", "cuda:1", "cpu"])[0] == [0]
+
+
+def test_a_device_that_does_not_fit_is_told_with_the_next_step():
+    seats, reasons = loading([spec(device="cuda")], ["cpu"])
+
+    assert seats == []
+    assert reasons == [
+        "model 'm:1' is to run on 'cuda' (placement.device) and this process of pool 'p' is on 'cpu'; start the pool "
+        "with --device cuda, or give the model a pool of its own"
+    ]
+
+
+def test_models_that_together_declare_more_than_is_free_are_refused_with_the_figures():
+    specs = [spec("a", memory=3 << 30), spec("b", memory=2 << 30), spec("c")]
+
+    check_memory(specs, "cuda:0", Memory(5 << 30, 80 << 30))
+    with pytest.raises(ConfigError) as refused:
+        check_memory(specs, "cuda:0", Memory(4 << 30, 80 << 30))
+
+    assert str(refused.value) == (
+        "the models declare 5.0 GiB of memory (placement.memory: a:1 3.0 GiB, b:1 2.0 GiB), and 'cuda:0' has "
+        "4.0 GiB free of 80.0 GiB; serve some of them elsewhere, or free memory there"
+    )

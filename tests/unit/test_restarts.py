@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inference_worker.restarts import CONFIG_EXIT, Restarts
+from inference_worker.exitcodes import Exit
+from inference_worker.restarts import Restarts
 
 
 def crash(restarts, times, ran_s=1.0, was_ready=False):
@@ -35,7 +36,7 @@ def test_any_end_that_nobody_asked_for_is_a_crash(code):
 
 
 def test_a_configuration_error_is_not_tried_again():
-    assert Restarts().ended(CONFIG_EXIT, 1.0, False) is None
+    assert Restarts().ended(Exit.CONFIG, 1.0, False) is None
 
 
 def test_five_crashes_without_ever_being_ready_are_a_crash_loop():

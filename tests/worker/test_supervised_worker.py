@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from common.broker import read_inboxes
-from common.protocol import Request, decode_reply, encode_request
+from common.protocol import Request, encode_request
 from common.scripts import Submission
 from common.tensor import to_tensor
+from gateway.result import Result, read_reply
 from inference_worker.child import COMMAND
 from inference_worker.events import Exited, Ready, Started
 from tests.support.supervised import Supervised, plans
@@ -37,11 +38,10 @@ def ask(broker, redis_client):
     def replies(number):
         while number not in answered:
             for data in read_inboxes(redis_client, [inbox]):
-                reply = decode_reply(data)
-                answered[int(reply.id.partition("-")[2])] = reply
-        reply = answered[number]
-        assert reply.error is None
-        return {name: tensor.numpy() for name, tensor in reply.outputs.items()}
+                request_id, answer = read_reply(data)
+                answered[int(request_id.partition("-")[2])] = answer
+        assert isinstance(answered[number], Result)
+        return answered[number].outputs
 
     return submit
 
@@ -56,7 +56,7 @@ def test_a_request_is_answered_by_a_supervised_worker(redis_url, pool, ask):
 
 
 def test_a_request_whose_worker_is_killed_is_answered_by_the_next_one(redis_url, pool, ask, tmp_path):
-    with Supervised(redis_url, plans(pool, 1, MODELS), command=COMMAND, lease_ms=60_000) as it:
+    with Supervised(redis_url, plans(pool, 1, MODELS), command=COMMAND, lease_s=60.0) as it:
         it.wait_for(Ready, within_s=READY_S)
 
         outputs = ask(1, "dies_once", marker=str(tmp_path / "marker"))()

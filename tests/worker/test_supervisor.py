@@ -13,7 +13,7 @@ import pytest
 
 from common.backoff import Backoff
 from common.connect import connect
-from common.errors import ConfigError
+from common.errors import BrokerUnavailable, ConfigError
 from inference_worker.events import Draining, Exited, Loading, Ready, Started
 from inference_worker.restarts import Restarts
 from tests.support.supervised import Supervised, alive, fake, plans
@@ -69,9 +69,14 @@ def test_a_child_gets_its_configuration_through_its_standard_input(redis_url, po
         "device": "cpu",
         "threads": 1,
         "models_pool": None,
+        "siblings": ["cpu", "cpu"],
+        "seat": 1,
+        "serves": None,
+        "lazy": False,
+        "memory_budget": None,
         "max_deliveries": 5,
         "reply_ttl_s": 9.0,
-        "log_level": "INFO",
+        "log_level": "warning",
     }
     assert host_and_pid.endswith(f"-{os.getpid()}")
     assert (index, generation) == ("1", "0")
@@ -112,7 +117,7 @@ def test_a_ready_child_has_a_lease_a_description_and_its_models_in_redis(redis_u
 
 
 def test_a_lease_outlives_its_length_while_the_child_lives(redis_url, pool, known):
-    with Supervised(redis_url, plans(pool), command=fake("good"), lease_ms=600) as it:
+    with Supervised(redis_url, plans(pool), command=fake("good"), lease_s=0.6) as it:
         it.wait_for(Ready)
         end = time.monotonic() + 2.0
 
@@ -122,7 +127,7 @@ def test_a_lease_outlives_its_length_while_the_child_lives(redis_url, pool, know
 
 
 def test_a_crashed_child_loses_its_lease_at_once_and_is_started_again_under_another_name(redis_url, pool, known):
-    with Supervised(redis_url, plans(pool), command=fake("good"), lease_ms=60_000) as it:
+    with Supervised(redis_url, plans(pool), command=fake("good"), lease_s=60.0) as it:
         it.wait_for(Ready)
         (first,) = known.leases()
 
@@ -185,7 +190,7 @@ def test_a_drain_lets_children_end_by_themselves_and_takes_their_leases_back(red
 
 
 def test_a_child_keeps_its_lease_while_it_drains(redis_url, pool, known):
-    with Supervised(redis_url, plans(pool), command=fake("deaf"), lease_ms=600) as it:
+    with Supervised(redis_url, plans(pool), command=fake("deaf"), lease_s=0.6) as it:
         it.wait_for(Ready)
 
         it.supervisor.stop()
@@ -250,6 +255,60 @@ def test_a_killed_child_takes_along_the_processes_that_it_started(redis_url, poo
         it.wait_for_end()
 
     wait_until(lambda: not alive(grandchild), "the child's own child has ended")
+
+
+def test_a_crashed_child_takes_along_the_processes_that_it_started(redis_url, pool, tmp_path):
+    with Supervised(redis_url, plans(pool), command=fake("breeding", tmp_path), restarts=slow_restarts) as it:
+        it.wait_for(Ready)
+        grandchild = int((tmp_path / "grandchild").read_text())
+
+        os.kill(it.of(Started)[0].pid, signal.SIGKILL)
+
+        it.wait_for(Exited)
+        wait_until(lambda: not alive(grandchild), "the child's own child has ended")
+
+
+def test_a_drained_child_takes_along_the_processes_that_it_started(redis_url, pool, tmp_path):
+    with Supervised(redis_url, plans(pool), command=fake("breeding", tmp_path)) as it:
+        it.wait_for(Ready)
+        grandchild = int((tmp_path / "grandchild").read_text())
+
+        it.supervisor.stop()
+        it.wait_for_end()
+
+    assert it.of(Exited)[0].code == 0
+    wait_until(lambda: not alive(grandchild), "the child's own child has ended")
+
+
+def test_a_child_whose_batch_takes_longer_than_its_model_may_is_killed_and_started_again(redis_url, pool, known):
+    with Supervised(redis_url, plans(pool), command=fake("stuck")) as it:
+        ended = it.wait_for(Exited)
+        it.wait_for(Started, 2)
+
+    assert ended.code == -signal.SIGKILL
+    assert ended.error.startswith("model 'echo:1' had run one batch for 31 s, and its timeout is 30 s; ")
+
+
+def test_a_child_that_says_nothing_for_too_long_is_killed_even_if_it_is_stopped(redis_url, pool):
+    with Supervised(redis_url, plans(pool), command=fake("silent")) as it:
+        it.wait_for(Ready)
+        os.kill(it.of(Started)[0].pid, signal.SIGSTOP)
+
+        ended = it.wait_for(Exited)
+
+    assert ended.code == -signal.SIGKILL
+    assert ended.error.startswith("it has said nothing for 1 s, and no model of it may take longer than ")
+
+
+def test_an_abort_ends_the_children_and_is_raised(redis_url, pool):
+    with Supervised(redis_url, plans(pool), command=fake("good")) as it:
+        it.wait_for(Ready)
+
+        it.supervisor.abort(BrokerUnavailable("gone"))
+        it.wait_for_end()
+
+    assert str(it.error) == "gone"
+    assert not alive(it.of(Started)[0].pid)
 
 
 def test_what_a_child_prints_goes_to_standard_error(redis_url, pool, capfd):

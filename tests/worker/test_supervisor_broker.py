@@ -7,6 +7,7 @@ import signal
 import socketserver
 import time
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 
 import pytest
@@ -16,9 +17,24 @@ from common.connect import connect
 from common.embedded import EmbeddedRedis
 from common.errors import ConfigError
 from common.keys import GROUP, POOLS
-from inference_worker.events import BrokerBack, BrokerLost, Draining, Exited, Ready, Started, Warned
+from inference_worker.events import (
+    BrokerBack,
+    BrokerForgot,
+    BrokerFull,
+    BrokerHasRoom,
+    BrokerLost,
+    Draining,
+    Exited,
+    Ready,
+    Started,
+    Warned,
+)
+from inference_worker.heartbeat import Heartbeat
+from inference_worker.presence import MEMORY_EVERY_S, Link, Presence
 from tests.support.supervised import Supervised, alive, fake, plans
 from tests.support.waiting import wait_until
+
+DENIED = "Redis refuses the user, the password or a permission of the broker URL: "
 
 
 @pytest.fixture
@@ -90,6 +106,97 @@ def test_a_redis_that_hangs_delays_neither_a_restart_nor_a_drain(own_redis):
     assert not any(alive(event.pid) for event in it.of(Started))
 
 
+@pytest.fixture
+def guarded_redis():
+    """A server that asks for a user and a password, its own URL, and a client of its administrator."""
+    with EmbeddedRedis(tcp=True) as server:
+        admin = connect(server.url)
+        admin.execute_command("ACL", "SETUSER", "worker", "on", ">old", "~*", "&*", "+@all")
+        place = server.url.rpartition("@")[2]
+        yield f"redis://worker:old@{place}", admin
+        admin.close()
+
+
+def rotate(admin, *rules):
+    """Change the user, and cut the connections that were let in before."""
+    admin.execute_command("ACL", "SETUSER", "worker", *rules)
+    admin.execute_command("CLIENT", "KILL", "USER", "worker")
+
+
+@pytest.mark.parametrize(
+    ("taken", "given"),
+    [
+        (["resetpass", ">new"], [">old"]),
+        (["off"], ["on"]),
+        (["-@all"], ["+@all"]),
+        (["-zadd"], ["+zadd"]),
+    ],
+    ids=["password", "user", "permission", "permission inside the script"],
+)
+def test_a_redis_that_lets_nobody_in_any_more_is_waited_for(guarded_redis, taken, given):
+    url, admin = guarded_redis
+    with Supervised(url, plans("guarded"), command=fake("good")) as it:
+        it.wait_for(Ready)
+
+        rotate(admin, *taken)
+        wait_until(lambda: [one for one in it.of(BrokerLost) if one.error.startswith(DENIED)], "it says why")
+        rotate(admin, *given)
+        it.wait_for(BrokerBack)
+
+        assert it.of(Exited) == []
+        assert admin.zcard(Broker(admin, "guarded").keys.leases) == 1
+
+
+def test_a_redis_that_never_let_us_in_ends_the_supervisor(guarded_redis):
+    url, _ = guarded_redis
+    with Supervised(url.replace("old", "misspelt"), plans("guarded"), command=fake("good")) as it:
+        it.wait_for_end()
+
+    assert isinstance(it.error, ConfigError)
+    assert str(it.error).startswith(DENIED)
+
+
+def test_a_server_that_hangs_for_one_pool_costs_no_other_pool_its_lease(own_redis):
+    with EmbeddedRedis() as other:
+        client = connect(own_redis.url)
+        kept = Broker(client, "kept")
+        # As two shards of a cluster would: each pool on a server of its own
+        places = {"hung": other.url, "kept": own_redis.url}
+        opened = {pool: partial(connect, url, socket_timeout_s=5.0) for pool, url in places.items()}
+        links = {pool: Link(pool, opened[pool], 1500, time.monotonic) for pool in places}
+        heartbeat = Heartbeat(links, 0.3, lambda event: None)
+        heartbeat.tell({pool: Presence({"consumer": b"about"}) for pool in places})
+        heartbeat.start()
+        wait_until(lambda: client.exists(kept.keys.leases), "the lease is there")
+        os.kill(other.pid, signal.SIGSTOP)
+        try:
+            began_ms = until_ms = client.zscore(kept.keys.leases, "consumer")
+            while until_ms < began_ms + 3000:
+                until_ms = wait_until(lambda: newer(client, kept, until_ms), "the lease is renewed", 1.5)  # noqa: B023
+        finally:
+            os.kill(other.pid, signal.SIGCONT)
+            heartbeat.close(10.0)
+        client.close()
+
+
+def newer(client, broker, than_ms):
+    until_ms = client.zscore(broker.keys.leases, "consumer")
+    return until_ms if until_ms > than_ms else None
+
+
+def test_the_bound_on_a_pools_backlog_is_there_again_after_a_wipe(own_redis):
+    client = connect(own_redis.url)
+    limits = Broker(client, "bounded").keys.limits
+    with Supervised(own_redis.url, plans("bounded"), command=fake("good"), max_backlog=7) as it:
+        it.wait_for(Ready)
+        assert client.hget(limits, "backlog") == b"7"
+
+        client.flushall()
+
+        wait_until(lambda: client.hget(limits, "backlog") == b"7", "the bound is back")
+    client.close()
+
+
 def test_a_redis_that_may_evict_work_is_warned_of_once():
     with EmbeddedRedis(config=["maxmemory 50mb", "maxmemory-policy allkeys-lru"]) as server:
         groups = plans("one") + [plan for plan in plans("two", 2) if plan.placement.index == 1]
@@ -98,6 +205,30 @@ def test_a_redis_that_may_evict_work_is_warned_of_once():
 
     (warning,) = it.of(Warned)
     assert "maxmemory-policy 'allkeys-lru'" in warning.text
+
+
+def test_a_full_redis_is_told_once_and_once_when_it_has_room_again(own_redis):
+    # Given a supervisor's link, with a clock of its own
+    now_s = 0.0
+    link = Link("full", partial(connect, own_redis.url), 60_000, lambda: now_s)
+    presence = Presence({"consumer": b"about"})
+    admin = connect(own_redis.url)
+
+    def later():
+        nonlocal now_s
+        now_s += MEMORY_EVERY_S
+        return [type(event) for event in link.beat(presence)]
+
+    # When Redis has room, then none for two looks, and then room again
+    said = [later()]
+    admin.config_set("maxmemory", admin.info("memory")["used_memory"] // 2)
+    said += [later(), later()]
+    admin.config_set("maxmemory", "1gb")
+    said += [later(), later()]
+    # Then each is said once, and the lease is renewed all the time
+    assert said == [[], [BrokerFull], [], [BrokerHasRoom], []]
+    link.close()
+    admin.close()
 
 
 def test_a_redis_that_is_too_old_ends_the_supervisor_and_its_children():
@@ -143,3 +274,65 @@ def test_leases_of_several_pools_are_kept_each_in_its_own_pool(own_redis):
         leased = {pool: client.zcard(Broker(client, pool).keys.leases) for pool in ("one", "two")}
         assert leased == {"one": 1, "two": 1}
     client.close()
+
+
+def test_a_child_that_was_never_ready_leaves_no_lease_behind_and_one_that_was_a_lapsed_one(own_redis):
+    client = connect(own_redis.url)
+    for manner, left in (("misconfigured", 0), ("good", 1)):
+        keys = Broker(client, manner).keys
+        with Supervised(own_redis.url, plans(manner), command=fake(manner)) as it:
+            it.wait_for(Exited if manner == "misconfigured" else Ready)
+            it.supervisor.stop()
+            it.wait_for_end()
+
+        assert client.zcard(keys.leases) == left
+        assert client.hlen(keys.workers) == left
+    client.close()
+
+
+def test_a_redis_that_was_emptied_is_told_once_with_what_operators_had_set_there(own_redis):
+    client = connect(own_redis.url)
+    broker, now_s = Broker(client, "forgotten"), iter(range(0, 1000, 20))
+    link = Link("forgotten", partial(connect, own_redis.url), 60_000, lambda: next(now_s), 7)
+    here = Presence({"consumer": b"about"})
+    link.beat(here)
+    # Given settings that the supervisor has seen, and others that an operator cleared himself
+    broker.steer("m", b"", b"plan")
+    broker.change_limits({"tenant": 5})
+    broker.hold_back(["m:2"], 1)
+    assert forgotten(link.beat(here)) == []
+    broker.clear_limits(["tenant"])
+    assert forgotten(link.beat(here)) == []
+
+    client.flushall()
+
+    assert forgotten(link.beat(here)) == ["aliases and splits, what was unloaded"]
+    assert forgotten(link.beat(here)) == []
+    # And another time it is told again
+    broker.change_limits({"tenant": 5})
+    link.beat(here)
+    client.flushall()
+    assert forgotten(link.beat(here)) == ["limits"]
+    link.close()
+    client.close()
+
+
+def test_a_redis_that_is_empty_but_for_what_operators_had_set_anew_is_not_told(own_redis):
+    client = connect(own_redis.url)
+    broker, now_s = Broker(client, "anew"), iter(range(0, 1000, 20))
+    link = Link("anew", partial(connect, own_redis.url), 60_000, lambda: next(now_s))
+    here = Presence({"consumer": b"about"})
+    for _ in range(2):
+        link.beat(here)
+        broker.steer("m", b"", b"plan")
+
+    client.flushall()
+    broker.steer("m", b"", b"plan")
+
+    assert forgotten(link.beat(here)) == []
+    link.close()
+    client.close()
+
+
+def forgotten(events):
+    return [event.gone for event in events if isinstance(event, BrokerForgot)]

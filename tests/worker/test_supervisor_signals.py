@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from inference_worker.stopsignals import ECHO_S
 from tests.support.supervised import alive
 from tests.support.waiting import wait_until
 
@@ -23,11 +24,14 @@ class Running:
     def __init__(self, process):
         self.process = process
         self.child = 0
+        self.code = None
 
     def wait_for(self, word):
         for line in self.process.stdout:
             if line.startswith("started"):
                 self.child = int(line.split()[1])
+            if line.startswith("exited"):
+                self.code = int(line.split()[1])
             if line.split()[0] == word:
                 return
         raise AssertionError(f"the supervisor ended before it said '{word}'")
@@ -40,13 +44,13 @@ class Running:
 
 
 @pytest.fixture
-def supervisor(redis_url, pool):
+def supervisor(redis_url, pool, tmp_path):
     """Starts a supervisor of one fake child of the given manner."""
     running = []
 
     def start(manner):
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.run_supervisor", redis_url, pool, manner],
+            [sys.executable, "-m", "tests.support.run_supervisor", redis_url, pool, manner, str(tmp_path)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -75,8 +79,10 @@ def test_the_first_signal_drains(supervisor, number):
 def test_the_second_signal_ends_at_once(supervisor):
     it = supervisor("deaf")
     it.wait_for("ready")
+    first = time.monotonic()
     it.signal(signal.SIGTERM)
     it.wait_for("draining")
+    wait_until(lambda: time.monotonic() - first > 2 * ECHO_S, "the second signal is no echo of the first")
     assert alive(it.child)
 
     began = time.monotonic()
@@ -85,6 +91,23 @@ def test_the_second_signal_ends_at_once(supervisor):
     assert it.wait() == 0
     assert time.monotonic() - began < 5.0
     assert not alive(it.child)
+
+
+@pytest.mark.parametrize("echo", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_twice_at_once_is_one_wish(supervisor, tmp_path, echo):
+    it = supervisor("slow")
+    it.wait_for("ready")
+
+    # As `timeout` sends it, to the process and then to its group.
+    it.signal(signal.SIGTERM)
+    it.signal(echo)
+
+    it.wait_for("draining")
+    assert alive(it.child)
+    (tmp_path / "gate").touch()
+    it.wait_for("exited")
+    assert it.code == 0
+    assert it.wait() == 0
 
 
 def test_a_terminals_ctrl_c_does_not_reach_the_children(supervisor):

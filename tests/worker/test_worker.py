@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from common.embedded import EmbeddedRedis
 from common.errors import InferenceError, ModelError, WorkerLost
 from common.keys import PoolKeys
 from gateway import Client, Handle
+from gateway.admin import Admin
 from tests.support.running import workers
 from tests.support.waiting import wait_until
 
@@ -130,3 +133,47 @@ def test_a_version_whose_last_worker_has_left_is_no_longer_published(redis_url: 
         with workers(redis_url, pool, versions["2"]):
             wait_until(lambda: broker.models().keys() == {"same:1", "same:2"}, "both are published")
         wait_until(lambda: broker.models().keys() == {"same:1"}, "the newer one is retired")
+
+
+def test_a_worker_tells_how_its_batches_were_and_why_they_went_out(redis_url: str, pool: str, models: Path) -> None:
+    with workers(redis_url, pool, models), Client(redis_url, pool=pool) as client:
+        list(client.map("slow", [float(number) for number in range(20)]))
+        admin = Admin(connect(redis_url))
+
+        def told() -> Mapping[str, Any]:
+            return admin.snapshot([pool]).pools[0].workers[0].about
+
+        wait_until(lambda: told().get("rows") == 20, "the worker tells of all that it ran")
+        assert sum(told()["reasons"].values()) == told()["batches"]
+        # Given batches of 4 rows at most, a window of 20 fills some
+        assert told()["reasons"]["full"] >= 1
+
+
+def test_two_workers_share_a_small_backlog(redis_url: str, pool: str, models: Path) -> None:
+    with workers(redis_url, pool, models, procs=2), Client(redis_url, pool=pool) as client:
+        list(client.map("slow", [float(number) for number in range(16)], window=16))
+        admin = Admin(connect(redis_url))
+
+        def rows() -> list[int]:
+            return [worker.about.get("rows", 0) for worker in admin.snapshot([pool]).pools[0].workers]
+
+        wait_until(lambda: sum(rows()) == 16, "the workers tell of all that they ran")
+        assert min(rows()) >= 4
+
+
+def test_nobody_waits_behind_another_tenants_backlog(
+    redis_url: str, redis_client: redis.Redis, pool: str, models: Path
+) -> None:
+    with (
+        workers(redis_url, pool, models),
+        Client(redis_url, pool=pool, tenant="heavy") as heavy,
+        Client(redis_url, pool=pool, tenant="light") as light,
+    ):
+        handles = [heavy.submit("slow", float(number)) for number in range(300)]
+        wait_until(lambda: Admin(redis_client).snapshot([pool]).pools[0].in_flight >= 64, "the worker is full of them")
+
+        for number in range(3):
+            assert light.infer("slow", float(number))["output"] == 2 * number
+
+        assert sum(handle.done() for handle in handles) < 150
+        assert [handle.result()["output"] for handle in handles] == [2 * number for number in range(300)]
