@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check audit bench fuzz clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,12 @@ check: install ## lint, format and types
 
 bench: install ## the figures of the main job, each beside its floor
 	$(BIN)/python -m benchmarks
+
+audit: install ## known vulnerabilities in the pinned packages, where the advisories can be reached
+	$(BIN)/python .ci/audit
+
+fuzz: install ## each decoder of foreign bytes, a minute long; what reaches new code joins tests/fuzz/corpus
+	$(BIN)/python -m tests.fuzz --keep
 
 clean: ## remove what these commands made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from benchmarks.floor import floor_worker, run_batches, run_pingpong
+from benchmarks.floor import floor_worker, lean, plain, run_batches, run_pingpong
 from benchmarks.harness import ROOT, Rate, measured, median_rate, percentile, table, workers
 from common.embedded import EmbeddedRedis
 from common.tensor import Array
@@ -50,10 +50,11 @@ def _check(client: Client, arrays: list[Array]) -> None:
             raise RuntimeError("echo answered with another value")
 
 
-def floor_trips(url: str, array: Array, times: int) -> list[float]:
-    with floor_worker("pingpong", url):
-        run_pingpong(url, array.tobytes(), times // 10)
-        return run_pingpong(url, array.tobytes(), times)
+def floor_trips(url: str, array: Array, times: int, kind: str = "pingpong") -> list[float]:
+    connect = lean if kind == "lean" else plain
+    with floor_worker(kind, url):
+        run_pingpong(url, array.tobytes(), times // 10, connect)
+        return run_pingpong(url, array.tobytes(), times, connect)
 
 
 def our_trips(url: str, pool: str, array: Array, times: int) -> list[float]:
@@ -77,15 +78,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     arrays = inputs(options.requests)
-    floors, ours, floor_seconds, our_seconds = [], [], [], []
+    floors, ours, floor_seconds, lean_seconds, our_seconds = [], [], [], [], []
     with EmbeddedRedis() as server:
         for number in range(options.rounds):
             floors.append(floor_rate(server.url, arrays))
             ours.append(our_rate(server.url, f"echo{number}", arrays))
             floor_seconds.append(floor_trips(server.url, arrays[0], options.trips))
+            lean_seconds.append(floor_trips(server.url, arrays[0], options.trips, "lean"))
             our_seconds.append(our_trips(server.url, f"trip{number}", arrays[0], options.trips))
     _print_rates(floors, ours)
-    _print_trips(floor_seconds, our_seconds)
+    _print_trips(floor_seconds, lean_seconds, our_seconds)
 
 
 def _print_rates(floors: list[Rate], ours: list[Rate]) -> None:
@@ -98,7 +100,7 @@ def _print_rates(floors: list[Rate], ours: list[Rate]) -> None:
     table(f"(a) medians of {len(ours)} interleaved rounds; {ratio:.2f} of the floor", heads, rows)
 
 
-def _print_trips(floors: list[list[float]], ours: list[list[float]]) -> None:
+def _print_trips(floors: list[list[float]], leans: list[list[float]], ours: list[list[float]]) -> None:
     def row(name: str, rounds: list[list[float]]) -> list[str]:
         return [name, *(f"{statistics.median(percentile(one, p) for one in rounds) * 1e3:.3f}" for p in (0.5, 0.99))]
 
@@ -109,7 +111,11 @@ def _print_trips(floors: list[list[float]], ours: list[list[float]]) -> None:
     table(
         f"(b) medians of {len(ours)} interleaved rounds; p50 is {ratio:.2f} of the floor's",
         heads,
-        [row("XADD/BLPOP ping-pong", floors), row("inference-worker", ours)],
+        [
+            row("XADD/BLPOP ping-pong, redis-py", floors),
+            row("the same on our connection", leans),
+            row("inference-worker", ours),
+        ],
     )
 
 

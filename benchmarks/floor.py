@@ -1,7 +1,8 @@
 """The floors: the same work by hand, with plain Redis commands and nothing that a service would need.
 
-No request format, no checks, no deadlines, no leases, no dedupe, no recovery. The worker runs as a
-process of its own: python -m benchmarks.floor batches|pingpong URL
+No request format, no checks, no deadlines, no leases, no dedupe, no recovery. On redis-py as it comes, which is what
+a hand would write them with; the ping-pong also on this project's own connection, which spends less on a command.
+The worker runs as a process of its own: python -m benchmarks.floor batches|pingpong|lean URL
 """
 
 from __future__ import annotations
@@ -12,11 +13,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
+import redis
 
 from benchmarks.harness import ROOT
-from common.connect import connect
+from common.connect import connect as lean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Connect = Callable[[str], redis.Redis]
+
+plain = redis.Redis.from_url
 
 BATCH = 64
 STREAM, GROUP, INBOX = "floor:work", "floor", "floor:inbox"
@@ -25,7 +35,7 @@ STREAM, GROUP, INBOX = "floor:work", "floor", "floor:inbox"
 @contextmanager
 def floor_worker(kind: str, url: str) -> Iterator[int]:
     """The hand-written worker process; its id."""
-    client = connect(url)
+    client = plain(url)
     client.delete(STREAM, INBOX)
     client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.floor", kind, url], cwd=ROOT)
@@ -38,7 +48,7 @@ def floor_worker(kind: str, url: str) -> Iterator[int]:
 
 def run_batches(url: str, payloads: list[bytes], in_flight: int) -> None:
     """XADD in pipelines of 64, replies by BLPOP and LPOP; each result is compared with what was sent."""
-    client = connect(url)
+    client = plain(url)
     unanswered: dict[bytes, bytes] = {}
     waiting = iter(enumerate(payloads))
     answered = 0
@@ -63,7 +73,7 @@ def run_batches(url: str, payloads: list[bytes], in_flight: int) -> None:
             answered += 1
 
 
-def run_pingpong(url: str, payload: bytes, times: int) -> list[float]:
+def run_pingpong(url: str, payload: bytes, times: int, connect: Connect) -> list[float]:
     """Seconds of each round trip: XADD, BLPOP."""
     client, seconds = connect(url), []
     for _ in range(times):
@@ -77,7 +87,7 @@ def run_pingpong(url: str, payload: bytes, times: int) -> list[float]:
 
 
 def _serve_batches(url: str) -> None:
-    client = connect(url)
+    client = plain(url)
     for _ in count():
         for _, entries in client.xreadgroup(GROUP, "floor", {STREAM: ">"}, count=BATCH, block=1000) or ():
             pipeline = client.pipeline(transaction=False)
@@ -92,7 +102,7 @@ def _serve_batches(url: str) -> None:
             pipeline.execute()
 
 
-def _serve_pingpong(url: str) -> None:
+def _serve_pingpong(url: str, connect: Connect = plain) -> None:
     client = connect(url)
     for _ in count():
         for _, entries in client.xreadgroup(GROUP, "floor", {STREAM: ">"}, count=1, block=1000) or ():
@@ -105,4 +115,8 @@ def _serve_pingpong(url: str) -> None:
 
 
 if __name__ == "__main__":
-    {"batches": _serve_batches, "pingpong": _serve_pingpong}[sys.argv[1]](sys.argv[2])
+    kind, broker = sys.argv[1:]
+    if kind == "batches":
+        _serve_batches(broker)
+    else:
+        _serve_pingpong(broker, lean if kind == "lean" else plain)

@@ -25,6 +25,11 @@ def cpu_seconds(pid: int) -> float:
     return sum(_own_cpu_seconds(one) for one in (pid, *_descendants(pid)))
 
 
+def resident_mb(pid: int) -> float:
+    """Memory of the processes that `pid` started and that still run, in MB; pages that they share count for each."""
+    return sum(_own_resident_mb(one) for one in _descendants(pid))
+
+
 def redis_cpu_seconds(url: str) -> float:
     """User and system time of the server, by its own count (finer than the kernel's ticks)."""
     info = connect(url).info("cpu")
@@ -97,6 +102,13 @@ def _own_cpu_seconds(pid: int) -> float:
     except FileNotFoundError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _own_resident_mb(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except FileNotFoundError:
+        return 0.0
 
 
 def _descendants(pid: int) -> Iterator[int]:

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from common.digest import is_digest, request_digest
 from common.errors import BrokerUnavailable, InferenceError, InternalError, InvalidRequest, WorkerLost
 from common.keys import PoolKeys
-from common.names import check_name, shorten
-from common.protocol import Request, request_of, return_address
+from common.names import shorten
+from common.protocol import Request, decode_request, sender_of
 from common.scripts import Entry
-from common.wire import unpack_map
-from inference_worker.backends.base import ModelRequest, describe
+from common.text import describe
+from inference_worker.backends.base import ModelRequest
 from inference_worker.item import Item, Part
+from inference_worker.library import Library
 from inference_worker.marks import overdue
-from inference_worker.outcome import Refusal
+from inference_worker.outcome import Refusal, refused
 from inference_worker.prepare import check_inputs, parts_of, preprocess
-from inference_worker.registry import Loaded, Registry
+from inference_worker.registry import Key, Loaded
+from inference_worker.spec import PREPROCESS
+from inference_worker.traffic import Traffic
 
 log = logging.getLogger(__name__)
+
+
+class Waiting(NamedTuple):
+    """An entry whose model is not in memory: it is to be admitted again when that is loaded, or has failed to."""
+
+    entry: Entry
+    key: Key
 
 
 class Admission:
@@ -28,24 +39,28 @@ class Admission:
     def __init__(
         self,
         keys: PoolKeys,
-        registry: Registry,
+        library: Library,
+        traffic: Traffic,
         fetch: Callable[[str], bytes | None],
         max_deliveries: int,
         reply_ttl_ms: int,
     ) -> None:
         self._keys = keys
-        self._registry = registry
+        self._library = library
+        self._traffic = traffic
         self._fetch = fetch
         self._max_deliveries = max_deliveries
         self._reply_ttl_ms = reply_ttl_ms
 
-    def admit(self, entry: Entry, taken_s: float, now_ms: int) -> list[Part] | Refusal:
-        """The entry's parts, or why there are none. Raises only what `fetch` raises.
+    def admit(self, entry: Entry, taken_s: float, now_ms: int) -> list[Part] | Item | Waiting | Refusal:
+        """The entry's parts, or why there are none yet or never. Raises BrokerUnavailable alone.
 
+        An item is returned where the model has threads of its own for its preprocess: they `prepare` it.
         `taken_s` is the monotonic time of the take, `now_ms` Redis's.
         """
+        self._traffic.refresh()
         try:
-            message = self._message(entry)
+            data = self._data(entry)
         except BrokerUnavailable:
             raise
         except Exception as failure:
@@ -53,17 +68,24 @@ class Admission:
             return Refusal(entry, self._id_of_reference(entry), "", "", error, dead=f"unreadable: {error}")
         try:
             self._check_deliveries(entry)
-            return self._parts(entry, request_of(message), taken_s, now_ms)
+            return self._parts(entry, decode_request(data), taken_s, now_ms)
         except InferenceError as error:
-            return self._refusal(entry, message, error)
+            return self._refusal(entry, data, error)
         except Exception as error:
-            log.exception("entry %s could not be admitted", entry.id.decode())
-            bug = InternalError(f"the request could not be read: {describe(error)}. This is a bug.")
-            return self._refusal(entry, message, bug)
+            return self._refusal(entry, data, _bug(entry, error))
 
-    def _message(self, entry: Entry) -> dict[str, object]:
+    def prepare(self, item: Item) -> list[Part] | Refusal:
+        """An item's parts, or why it has none. For several threads at once."""
+        try:
+            return list(parts_of(item, preprocess(item.loaded, item.model_request)))
+        except InferenceError as error:
+            return refused(item, error)
+        except Exception as error:
+            return refused(item, _bug(item.entry, error))
+
+    def _data(self, entry: Entry) -> bytes:
         if entry.payload is not None:
-            return unpack_map("the request", entry.payload)
+            return entry.payload
         if entry.reference is None:
             raise InvalidRequest("the entry has neither the field d (the request) nor r (the key that holds it)")
         key = entry.reference.decode(errors="replace")
@@ -72,7 +94,7 @@ class Admission:
         payload = self._fetch(key)
         if payload is None:
             raise InvalidRequest(f"the payload '{key}' has expired or was never stored")
-        return unpack_map("the request", payload)
+        return payload
 
     def _id_of_reference(self, entry: Entry) -> str | None:
         return self._keys.id_of_payload(entry.reference.decode(errors="replace")) if entry.reference else None
@@ -84,7 +106,7 @@ class Admission:
                 "it is kept as a dead letter"
             )
 
-    def _parts(self, entry: Entry, request: Request, taken_s: float, now_ms: int) -> list[Part]:
+    def _parts(self, entry: Entry, request: Request, taken_s: float, now_ms: int) -> list[Part] | Item | Waiting:
         if request.reply_to is not None:
             self._keys.check_inbox(request.reply_to)
         if entry.reference is not None and self._id_of_reference(entry) != request.id:
@@ -93,13 +115,17 @@ class Admission:
         deadline_ms = None if request.timeout_ms is None else added_ms + request.timeout_ms
         if deadline_ms is not None and deadline_ms <= now_ms:
             raise overdue(request.timeout_ms or 0)
-        loaded = self._registry.get(request.model, request.version)
+        loaded = self._library.lend(entry.place, request.model, self._traffic.version(request))
+        if not isinstance(loaded, Loaded):
+            return Waiting(entry, loaded)
         checked = check_inputs(loaded.spec, {name: tensor.numpy() for name, tensor in request.inputs.items()})
         model_request = ModelRequest(checked.arrays, checked.rows, request.parameters)
         item = Item(
             entry, request, loaded, model_request, checked.single, self._keep_ms(request, loaded),
             deadline_ms, taken_s, max(0, now_ms - added_ms) * 1000,
         )  # fmt: skip
+        if PREPROCESS in loaded.backend.stages:
+            return item
         return list(parts_of(item, preprocess(loaded, model_request)))
 
     def _keep_ms(self, request: Request, loaded: Loaded) -> int:
@@ -117,17 +143,19 @@ class Admission:
         )  # fmt: skip
         return int(spec.cache_ttl_s * 1000) if request.id == expected else 0
 
-    def _refusal(self, entry: Entry, message: dict[str, object], error: InferenceError) -> Refusal:
-        request_id, reply_to = return_address(message)
+    def _refusal(self, entry: Entry, data: bytes, error: InferenceError) -> Refusal:
+        sender = sender_of(data)
+        request_id = sender.request_id or self._id_of_reference(entry)
         try:
-            inbox = self._keys.check_inbox(reply_to) if reply_to else ""
+            inbox = self._keys.check_inbox(sender.reply_to) if sender.reply_to else ""
         except InvalidRequest:
             inbox = ""
-        try:
-            model = check_name("model", message.get("model"))
-        except InvalidRequest:
-            model = ""
         dead = str(error) if isinstance(error, WorkerLost) else ""
         if request_id is None and not inbox:
             dead = f"no one to tell: {error}"
-        return Refusal(entry, request_id, inbox, model, error, dead)
+        return Refusal(entry, request_id, inbox, sender.model, error, dead)
+
+
+def _bug(entry: Entry, error: Exception) -> InternalError:
+    log.exception("entry %s could not be admitted", entry.id.decode())
+    return InternalError(f"the request could not be read: {describe(error)}. This is a bug.")

@@ -6,14 +6,29 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from common.errors import ConfigError
-from inference_worker.backends.base import describe
-from inference_worker.weights import resolve
+from common.text import describe
+from inference_worker.foreign import is_failure
+from inference_worker.weights import file_state, resolve
+
+_PREFIX = "inference_worker_model_"
+#: How often a file was imported anew.
+_renewed: dict[Path, int] = {}
+#: The state of each module's file when it was read.
+_read: dict[str, tuple[int, ...]] = {}
 
 
 def load_object(reference: str, folder: Path | None) -> Any:
@@ -27,25 +42,31 @@ def load_object(reference: str, folder: Path | None) -> Any:
 
 
 def import_file(path: Path) -> ModuleType:
-    """The module of a file, imported once per process. Raises ConfigError with the line where the import fails.
+    """The module of a file, imported again where that, or a file beside it that it imported, is another one now.
 
     It is the only module of a package of its own, whose path is the file's folder: `from .other import x`
-    finds other.py beside it.
+    finds other.py beside it. Raises ConfigError with the line where the import fails.
     """
     path = path.resolve()
+    if path.suffix != ".py":
+        raise ConfigError(f"{path} is no Python file; its name must end in .py")
+    if _has_changed(path):
+        _renew(path)
     name = f"{_package(path)}.{path.stem.replace('.', '_')}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file; its name must end in .py")
+    loader = _SourceLoader(name, str(path))
+    spec = ModuleSpec(name, loader, origin=str(path))
+    spec.has_location = True
     _make_package(path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        loader.exec_module(module)
+    except BaseException as error:
         del sys.modules[name]
+        if not is_failure(error):
+            raise
         place = f"{path}{_line(error, path)}"
         raise ConfigError(f"{place} cannot be imported: {describe(error)}{_hint(error, path)}") from error
     return module
@@ -54,15 +75,62 @@ def import_file(path: Path) -> ModuleType:
 def imported_files(path: Path) -> Iterator[tuple[str, Path]]:
     """(label, path) of a file that was imported and of those beside it that it imported so far."""
     folder = path.resolve().parent
-    prefix = _package(path.resolve()) + "."
-    for name, module in list(sys.modules.items()):
-        if name.startswith(prefix) and module.__file__:
-            file = Path(module.__file__)
-            yield file.relative_to(folder).as_posix(), file
+    for name in _modules(path.resolve()):
+        file = sys.modules[name].__file__
+        if file:
+            yield Path(file).relative_to(folder).as_posix(), Path(file)
 
 
 def _package(path: Path) -> str:
-    return f"inference_worker_model_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    digest = hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
+    return f"{_PREFIX}{digest}_{_renewed.get(path, 0)}"
+
+
+def _modules(path: Path) -> list[str]:
+    prefix = _package(path) + "."
+    return [name for name in list(sys.modules) if name.startswith(prefix)]
+
+
+def _has_changed(path: Path) -> bool:
+    return any(name in _read and _read[name] != _state(name) for name in _modules(path))
+
+
+def _state(name: str) -> tuple[int, ...]:
+    """Of a module's file as it is now; empty where there is none any more."""
+    try:
+        return file_state(Path(str(sys.modules[name].__file__)))
+    except OSError:
+        return ()
+
+
+def _renew(path: Path) -> None:
+    """The next import makes a new package: models that run keep the old one, by which they may import more."""
+    _renewed[path] = _renewed.get(path, 0) + 1
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles the source each time: Python's cache of bytecode takes one changed within the second for the old one."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = Path(self.path)
+        _read[fullname] = file_state(path)
+        code: CodeType = self.source_to_code(self.get_data(self.path), path)
+        return code
+
+
+class _Finder:
+    """Finds what a model's file imports from beside it."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if not name.startswith(_PREFIX) or path is None:
+            return None
+        loaders = ((_SourceLoader, SOURCE_SUFFIXES), (ExtensionFileLoader, EXTENSION_SUFFIXES))
+        found = (FileFinder(folder, *loaders).find_spec(name) for folder in path)
+        return next((spec for spec in found if spec is not None), None)
+
+
+sys.meta_path.insert(0, _Finder)
 
 
 def _make_package(path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from common.tensor import Array
 from inference_worker.item import Batch
+from inference_worker.padding import filled
 
 
 def collate(batch: Batch) -> dict[str, Array]:
@@ -22,12 +23,11 @@ def collate(batch: Batch) -> dict[str, Array]:
 
 def pad_rows(arrays: list[Array], value: float) -> Array:
     """Arrays with rows first as one; rows that are shorter than the longest are filled up with `value`."""
-    shape = np.max([array.shape[1:] for array in arrays], axis=0)
     rows = sum(len(array) for array in arrays)
-    filled = np.full((rows, *shape), value, dtype=arrays[0].dtype)
+    joined = np.full((rows, *filled(array.shape[1:] for array in arrays)), value, dtype=arrays[0].dtype)
     row = 0
     for array in arrays:
         corner = tuple(slice(0, size) for size in array.shape[1:])
-        filled[(slice(row, row + len(array)), *corner)] = array
+        joined[(slice(row, row + len(array)), *corner)] = array
         row += len(array)
-    return filled
+    return joined

@@ -10,6 +10,9 @@ from threading import Condition
 from inference_worker.batcher import Batcher
 from inference_worker.item import Batch, Item, Part
 
+#: Room beside the capacity for requests that pass a tenant's backlog.
+PASSING_ROWS = 64
+
 
 class Holding:
     """A batcher shared by the intake, which adds, and the runner, which takes when its device is free."""
@@ -17,6 +20,7 @@ class Holding:
     def __init__(self, rows: int) -> None:
         self._capacity = rows
         self._batcher = Batcher()
+        self._reserved = 0
         self._changed = Condition()
         self._closed = self._woken = False
 
@@ -37,11 +41,34 @@ class Holding:
     @property
     def room(self) -> int:
         """Rows that may still be held; 0 once closed."""
-        return 0 if self._closed else max(0, self._capacity - self._batcher.rows)
+        return 0 if self._closed else max(0, self._capacity - self._rows)
+
+    @property
+    def room_behind(self) -> int:
+        """Rows that may be held beyond the capacity: others' requests, where one tenant's backlog fills it."""
+        return 0 if self._closed else max(0, self._capacity + PASSING_ROWS - self._rows)
 
     @property
     def empty(self) -> bool:
         return self._batcher.rows == 0
+
+    @property
+    def reserved(self) -> int:
+        """Rows of items that are in a stage beside the runner: they take room here."""
+        return self._reserved
+
+    def reserve(self, rows: int) -> None:
+        with self._changed:
+            self._reserved += rows
+
+    def free(self, rows: int) -> None:
+        with self._changed:
+            self._reserved -= rows
+            self._changed.notify_all()
+
+    @property
+    def _rows(self) -> int:
+        return self._batcher.rows + self._reserved
 
     def wait_for_room(self, timeout_s: float) -> None:
         with self._changed:
@@ -55,6 +82,19 @@ class Holding:
             if batch is not None or dropped:
                 self._changed.notify_all()
             return batch, dropped
+
+    def fits(self, batch: Batch) -> bool:
+        """False where a batch of its size was too slow or too large before."""
+        with self._changed:
+            return self._batcher.fits(batch)
+
+    def ran(self, batch: Batch, seconds: float) -> None:
+        with self._changed:
+            self._batcher.ran(batch, seconds)
+
+    def out_of_memory(self, batch: Batch) -> None:
+        with self._changed:
+            self._batcher.out_of_memory(batch)
 
     def wake(self) -> None:
         """Whoever took beside the runner does so no longer: it must not wait for what nobody brings."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from common.errors import Cancelled, DeadlineExceeded, InferenceError
+from common.scripts import Place
 from inference_worker.clock import RedisClock
-from inference_worker.item import Part
+from inference_worker.item import Item, Part
 
 
 class Marks:
@@ -12,24 +13,33 @@ class Marks:
 
     def __init__(self, clock: RedisClock) -> None:
         self._clock = clock
-        self._cancelled: frozenset[tuple[int, bytes]] = frozenset()
+        self._cancelled: frozenset[Place] = frozenset()
 
-    def set_cancelled(self, entries: frozenset[tuple[int, bytes]]) -> None:
+    def set_cancelled(self, entries: frozenset[Place]) -> None:
         self._cancelled = entries
 
     def unwanted(self, part: Part) -> bool:
-        deadline = part.item.deadline_ms
-        return self._is_cancelled(part) or (deadline is not None and deadline <= self._clock.now_ms())
+        return self._is_unwanted(part.item)
 
     def reason(self, part: Part) -> InferenceError:
         """The error for a part that is unwanted."""
-        if self._is_cancelled(part):
-            return Cancelled("the request was cancelled before it ran")
-        return overdue(part.item.request.timeout_ms or 0)
+        return self._reason(part.item)
 
-    def _is_cancelled(self, part: Part) -> bool:
-        entry = part.item.entry
-        return bool(self._cancelled) and (entry.stream, entry.id) in self._cancelled
+    def check(self, item: Item) -> InferenceError | None:
+        """The error for an item that is unwanted; None for any other."""
+        return self._reason(item) if self._is_unwanted(item) else None
+
+    def _is_unwanted(self, item: Item) -> bool:
+        deadline = item.deadline_ms
+        return self._is_cancelled(item) or (deadline is not None and deadline <= self._clock.now_ms())
+
+    def _reason(self, item: Item) -> InferenceError:
+        if self._is_cancelled(item):
+            return Cancelled("the request was cancelled before it ran")
+        return overdue(item.request.timeout_ms or 0)
+
+    def _is_cancelled(self, item: Item) -> bool:
+        return bool(self._cancelled) and item.entry.place in self._cancelled
 
 
 def overdue(timeout_ms: int) -> DeadlineExceeded:

@@ -7,29 +7,33 @@ from typing import Any, cast
 
 import msgpack
 
+from common.orders import label_of
 from inference_worker.registry import Registry
 from inference_worker.spec import TensorSpec
 
 
 def metadata(registry: Registry) -> dict[str, bytes]:
-    """`name:version` -> msgpack map, as it stands in the pool's `models` hash (docs/protocol.md)."""
+    """`name:version` -> msgpack map, as it stands in the pool's `models` hash (docs/protocol.md).
+
+    Of all that is offered: what is not in memory now is loaded when it is asked for.
+    """
     published = {}
-    for loaded in registry.list():
-        spec = loaded.spec
+    for title in registry.list():
+        spec = title.spec
         message: dict[str, Any] = {
             "name": spec.name,
             "version": spec.version,
             "pool": spec.pool,
             "backend": spec.backend,
-            "default": registry.get(spec.name).spec.version == spec.version,
+            "default": registry.get(spec.name).key == title.key,
             "aliases": spec.aliases,
             "inputs": _declared(spec.inputs),
             "outputs": _declared(spec.outputs),
             "cache_ttl_s": spec.cache_ttl_s,
-            "weights": loaded.backend.weights,
+            "weights": title.weights,
             "rows": spec.batch.rows,
         }
-        published[f"{spec.name}:{spec.version}"] = cast(bytes, msgpack.packb(message))
+        published[label_of(*title.key)] = cast(bytes, msgpack.packb(message))
     return published
 
 

@@ -31,7 +31,9 @@ class Declaration(TypedDict, total=False):
 
     `name` is the function's or class's own by default, `version` "1". Inputs and outputs map names to
     forms of one item: "FP32[-1, 3]", "BYTES[]". `cache_ttl` is in seconds. `aliases` are labels of the
-    version, such as "prod", by which it can be asked for too.
+    version, such as "prod", by which it can be asked for too. A worker in which one batch takes longer
+    than `timeout` seconds is killed and started again. `stages` gives a stage threads of its own:
+    {"preprocess": {"workers": 2}}.
     """
 
     name: str
@@ -41,11 +43,16 @@ class Declaration(TypedDict, total=False):
     outputs: Mapping[str, str]
     rows: int
     padded: int
+    bytes: str
+    target_ms: float
     linger_ms: float
     pad: Mapping[str, float]
     cache_ttl: float
     aliases: Sequence[str]
+    deterministic: bool
     check_finite: bool
+    timeout: float
+    stages: Mapping[str, Mapping[str, Any]]
     sample: Mapping[str, Any]
 
 
@@ -75,7 +82,8 @@ class Model(ABC):
     """A model with something to load or stages of its own. One instance serves one worker process.
 
     Class attributes declare what `Declaration` lists; in a folder with a model.toml that file alone does.
-    `infer` runs in one thread; `preprocess` in another one, at the same time; `postprocess` in a third.
+    `infer` runs in one thread; `preprocess` in another one, at the same time; `postprocess` in a third. Where `stages`
+    gives a stage workers, it runs in so many threads at once.
     """
 
     name: ClassVar[str]
@@ -85,11 +93,16 @@ class Model(ABC):
     outputs: ClassVar[Mapping[str, str]]
     rows: ClassVar[int]
     padded: ClassVar[int]
+    bytes: ClassVar[str]
+    target_ms: ClassVar[float]
     linger_ms: ClassVar[float]
     pad: ClassVar[Mapping[str, float]]
     cache_ttl: ClassVar[float]
     aliases: ClassVar[Sequence[str]]
+    deterministic: ClassVar[bool]
     check_finite: ClassVar[bool]
+    timeout: ClassVar[float]
+    stages: ClassVar[Mapping[str, Mapping[str, Any]]]
     sample: ClassVar[Mapping[str, Any]]
 
     def load(self, context: Context) -> None:  # noqa: B027 (few models need it)

@@ -6,20 +6,28 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from queue import Empty, Queue
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
 from common.backoff import Backoff
 from common.broker import Broker
 from common.digest import is_digest
-from common.errors import BrokerUnavailable, InferenceError, InvalidRequest, ModelError
+from common.errors import BrokerUnavailable, InferenceError, InvalidRequest, ModelError, PayloadTooLarge
 from common.protocol import Reply, Timings, encode_reply
 from common.scripts import MAX_BATCH, MAX_BATCH_BYTES, Finish
-from common.tensor import Array, Tensor, from_numpy
+from common.tensor import Array, Tensor
+from inference_worker.aside import Aside
+from inference_worker.held import Held
 from inference_worker.item import Item
+from inference_worker.marks import Marks
 from inference_worker.outcome import Outcome, Refusal, as_model_error
+from inference_worker.outputs import postprocess, to_tensors
+from inference_worker.seldom import Outage, Seldom
+from inference_worker.spec import POSTPROCESS, ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +35,38 @@ _NO_OUTPUTS: Mapping[str, Tensor] = {}
 #: Stands in for the id of an entry that cannot be read. Nothing is stored under it.
 _UNKNOWN = "-"
 
-#: (stream, entry id) of what this worker has taken and not finished.
-Held = set[tuple[int, bytes]]
+
+class _Answer(NamedTuple):
+    """What an item of `model` (`name:version`) comes to, and the error if that is one."""
+
+    finish: Finish
+    model: str
+    error: InferenceError | None
+
+
+_Message = list[Outcome] | _Answer | Refusal
 
 
 class Outbox:
     """Takes outcomes and refusals from the other threads; `run` sends them until `close`.
 
-    The queue is bounded: where Redis does not take results, the runner and then the intake wait.
+    The queue is bounded: where Redis does not take results, the runner and then the intake wait. An item whose model
+    has threads for its postprocess goes aside, and comes back through the queue.
     """
 
-    def __init__(self, broker: Broker, reply_ttl_ms: int, held: Held) -> None:
+    def __init__(self, broker: Broker, reply_ttl_ms: int, held: Held, marks: Marks, aside: Aside) -> None:
         self._broker = broker
         self._reply_ttl_ms = reply_ttl_ms
         self._held = held
-        self._queue: Queue[list[Outcome] | Refusal | None] = Queue(maxsize=16)
+        self._marks = marks
+        self._aside = aside
+        self._away = 0  # items that are aside
+        self._queue: Queue[_Message | None] = Queue(maxsize=16)
         self._sending = Lock()  # held by whoever sends
         self._gathered: dict[Item, list[Outcome]] = {}
         self._gathered_rows: Counter[Item] = Counter()
+        self._model_errors = Seldom()
+        self._outage = Outage()
         self.finished = 0
         self.failed = 0
 
@@ -62,30 +84,31 @@ class Outbox:
         self._queue.put(refusal)
 
     def close(self) -> None:
-        """Send what is there, then let `run` return."""
+        """Send what is there and what is aside, then let `run` return."""
         self._queue.put(None)
 
     def run(self) -> None:
         """The thread."""
-        while (message := self._queue.get()) is not None:
+        closed = False
+        while not closed or self._away:
+            message = self._queue.get()
             with self._sending:
-                finishes, closed = self._collect(message)
+                finishes, ends = self._collect(message)
                 self._send(finishes)
-            if closed:
-                return
+            closed = closed or ends
 
-    def _collect(self, first: list[Outcome] | Refusal) -> tuple[list[Finish], bool]:
-        """`first` and all that is queued behind it; and whether the outbox was closed."""
-        finishes = self._finishes(first)
-        while len(finishes) < MAX_BATCH:
+    def _collect(self, message: _Message | None) -> tuple[list[Finish], bool]:
+        """`message` and all that is queued behind it; and whether the outbox was closed."""
+        finishes: list[Finish] = []
+        while message is not None:
+            finishes += self._finishes(message)
+            if len(finishes) >= MAX_BATCH:
+                return finishes, False
             try:
                 message = self._queue.get_nowait()
             except Empty:
-                break
-            if message is None:
-                return finishes, True
-            finishes += self._finishes(message)
-        return finishes, False
+                return finishes, False
+        return finishes, True
 
     def _send(self, finishes: list[Finish]) -> None:
         batch: list[Finish] = []
@@ -99,9 +122,12 @@ class Outbox:
         if batch:
             self._complete(batch)
 
-    def _finishes(self, message: list[Outcome] | Refusal) -> list[Finish]:
+    def _finishes(self, message: _Message) -> list[Finish]:
         if isinstance(message, Refusal):
             return [self._refused(message)]
+        if isinstance(message, _Answer):
+            self._away -= 1
+            return [self._counted(message)]
         return [finish for outcome in message if (finish := self._finished(outcome)) is not None]
 
     def _finished(self, outcome: Outcome) -> Finish | None:
@@ -117,21 +143,44 @@ class Outbox:
         del self._gathered[item], self._gathered_rows[item]
         return self._finish(item, sorted(parts, key=lambda part: part.part.start))
 
-    def _finish(self, item: Item, parts: list[Outcome]) -> Finish:
+    def _finish(self, item: Item, parts: list[Outcome]) -> Finish | None:
+        """None where the model's own threads postprocess it: then it comes back as an answer."""
         error = next((part.error for part in parts if part.error is not None), None)
+        if error is None and POSTPROCESS in item.loaded.backend.stages:
+            self._away += 1
+            self._aside.put(item, partial(self._finish_aside, parts))
+            return None
+        return self._counted(self._answer(item, parts, error))
+
+    def _finish_aside(self, parts: list[Outcome], item: Item) -> None:
+        """In a thread of the model's postprocess stage."""
+        self._queue.put(self._answer(item, parts, self._marks.check(item)))
+
+    def _counted(self, answer: _Answer) -> Finish:
+        if answer.error is not None:
+            self._count(answer.model, answer.error)
+        return answer.finish
+
+    def _count(self, model: str, error: InferenceError) -> None:
+        """An error reply. The model's own faults are for its operator as well as for the sender."""
+        self.failed += 1
+        if isinstance(error, ModelError) and (times := self._model_errors.count(model, time.monotonic())):
+            log.error("model '%s' failed on %s: %s", model, _requests(times), error)
+
+    def _answer(self, item: Item, parts: list[Outcome], error: InferenceError | None) -> _Answer:
         try:
             outputs = _NO_OUTPUTS if error else _outputs_of(item, parts)
-            reply = encode_reply(_reply(item, parts, outputs, error))
+            reply = _encoded(item.loaded.spec, _reply(item, parts, outputs, error))
         except Exception as failure:
             error = as_model_error(item.loaded, failure)
             reply = encode_reply(_reply(item, parts, _NO_OUTPUTS, error))
         request = item.request
         keep_ms = item.keep_ms if error is None else self._error_ttl(request.id)
-        self.failed += error is not None
-        return Finish(item.entry, request.id, reply, keep_ms, request.reply_to or "")
+        finish = Finish(item.entry, request.id, reply, keep_ms, request.reply_to or "")
+        return _Answer(finish, f"{item.loaded.spec.name}:{item.loaded.spec.version}", error)
 
     def _refused(self, refusal: Refusal) -> Finish:
-        self.failed += 1
+        self._count(refusal.model, refusal.error)
         request_id = refusal.request_id or _UNKNOWN
         reply = encode_reply(Reply(request_id, refusal.model, None, _NO_OUTPUTS, refusal.error, Timings()))
         keep_ms = self._error_ttl(request_id) if refusal.request_id else 0
@@ -149,11 +198,25 @@ class Outbox:
                 self._broker.complete(finishes)
                 break
             except BrokerUnavailable as error:
-                pause = backoff.next()
-                log.warning("%d results wait for Redis, next try in %.1f s: %s", len(finishes), pause, error)
-                time.sleep(pause)
+                if self._outage.goes_on(time.monotonic()):
+                    log.warning("%d results wait for Redis, which is tried again and again: %s", len(finishes), error)
+                time.sleep(backoff.next())
+        if self._outage.over():
+            log.warning("Redis takes results again")
         self.finished += len(finishes)
-        self._held.difference_update((finish.entry.stream, finish.entry.id) for finish in finishes)
+        self._held.finish(finish.entry.place for finish in finishes)
+
+
+def _requests(times: int) -> str:
+    return "a request" if times == 1 else f"{times} requests since its last such line, on the last one"
+
+
+def _encoded(spec: ModelSpec, reply: Reply) -> bytes:
+    """Raises ModelError for outputs that cannot be sent: their sender asked for nothing wrong."""
+    try:
+        return encode_reply(reply)
+    except (InvalidRequest, PayloadTooLarge) as error:
+        raise ModelError(f"the outputs of model '{spec.name}:{spec.version}' cannot be sent: {error}") from error
 
 
 def _outputs_of(item: Item, parts: list[Outcome]) -> dict[str, Tensor]:
@@ -161,16 +224,8 @@ def _outputs_of(item: Item, parts: list[Outcome]) -> dict[str, Tensor]:
         arrays = parts[0].outputs
     else:
         arrays = {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}
-    arrays = item.loaded.backend.postprocess(arrays, item.model_request)
-    chosen = _chosen(item, arrays)
-    return {name: _tensor(item, name, array) for name, array in chosen.items()}
-
-
-def _tensor(item: Item, name: str, array: Array) -> Tensor:
-    try:
-        return from_numpy(np.asarray(array[0]) if item.single else array)
-    except InvalidRequest as error:
-        raise ModelError(f"output '{name}' of model '{item.loaded.spec.name}': {error}") from error
+    arrays = _chosen(item, postprocess(item.loaded, arrays, item.model_request))
+    return to_tensors(item.loaded.spec, arrays, item.single)
 
 
 def _chosen(item: Item, arrays: Mapping[str, Array]) -> Mapping[str, Array]:

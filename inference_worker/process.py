@@ -19,24 +19,33 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
+from io import FileIO
 from threading import Lock, Thread
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from common.broker import Broker
 from common.connect import connect
 from common.errors import ConfigError, InferenceError
 from common.logs import setup_logging
+from common.orders import Order
 from inference_worker.child import STATUS_FD
+from inference_worker.devices.faults import Fault, fault_of
+from inference_worker.exitcodes import Exit
 from inference_worker.lifeline import die_with_parent
-from inference_worker.restarts import CONFIG_EXIT
+from inference_worker.placement import check_seat
+from inference_worker.threads import start_thread
 from inference_worker.title import set_title
-from inference_worker.worker import EXIT_BUG, Counts, Worker
+from inference_worker.worker import Worker
+
+if TYPE_CHECKING:
+    from inference_worker.library import Library
+    from inference_worker.scope import Scope
+    from inference_worker.spec import ModelSpec
 
 log = logging.getLogger(__name__)
-
-EXIT_FAILED = 1
-EXIT_ORPHANED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,13 @@ class Config:
     models_pool: str | None
     max_deliveries: int
     reply_ttl_s: float
+    siblings: list[str]
+    seat: int
     log_level: str = "INFO"
+    lazy: bool = False
+    memory_budget: int | None = None
+    #: What a child before this one offered, as `name:version`: nothing else is offered. None for the first.
+    serves: list[str] | None = None
 
 
 class Status:
@@ -71,30 +86,38 @@ class Status:
         self.send("loading", model=model, done=done, of=of)
 
 
-def control_stream() -> TextIO:
-    """Standard input, moved away: a program that a model starts must not read the supervisor's lines."""
-    stream = os.fdopen(os.dup(0), encoding="utf-8")
+def control_stream() -> FileIO:
+    """Standard input, moved away: a program that a model starts must not read the supervisor's lines.
+
+    Unbuffered: of two lines that come at once, a buffer would hide the second one from `select`.
+    """
+    stream = FileIO(os.dup(0))
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     return stream
 
 
 class Control(Thread):
-    """Obeys the supervisor's lines, and tells it once a second what was done, if anything was.
+    """Obeys the supervisor's lines, and tells it once a second what was done and what runs: one that is silent hangs.
 
     It starts before the models load: a child that loads must notice too that its supervisor is gone.
     """
 
-    def __init__(self, lines: TextIO, status: Status) -> None:
+    def __init__(self, lines: FileIO, status: Status) -> None:
         super().__init__(name="control", daemon=True)
         self._lines = lines
         self._status = status
+        self._lock = Lock()
         self._worker: Worker | None = None
-        self._told: Counts | None = None
+        self._library: Library | None = None
+        self._early: list[Order] = []
 
-    def rule(self, worker: Worker) -> None:
-        """From now on there is work to hand back."""
-        self._worker = worker
+    def rule(self, worker: Worker, library: Library) -> None:
+        """From now on there is work to hand back, and a library that obeys: also what was ordered before."""
+        with self._lock:
+            self._worker, self._library = worker, library
+            for order in self._early:
+                library.order(order)
 
     def run(self) -> None:
         try:
@@ -104,25 +127,53 @@ class Control(Thread):
                     self._obey(self._lines.readline())
                 self.tell()
         except BrokenPipeError:
-            os._exit(EXIT_ORPHANED)
+            os._exit(Exit.ORPHANED)
         except Exception:
             log.exception("the control thread failed. This is a bug. The worker ends and is started again")
-            os._exit(EXIT_BUG)
+            os._exit(Exit.BUG)
 
-    def _obey(self, line: str) -> None:
+    def _obey(self, line: bytes) -> None:
         if not line:
-            os._exit(EXIT_ORPHANED)
-        if json.loads(line) != {"do": "drain"}:
-            return
+            os._exit(Exit.ORPHANED)
+        match json.loads(line):
+            case {"do": "drain"}:
+                self._drain()
+            case {"do": "obey", "order": order}:
+                self._order(Order(**order))
+
+    def _drain(self) -> None:
         if self._worker is None:
             os._exit(0)
         self._worker.drain()
 
+    def _order(self, order: Order) -> None:
+        with self._lock:
+            if self._library is None:
+                self._early.append(order)
+            else:
+                self._library.order(order)
+
     def tell(self) -> None:
-        counts = self._worker.counts() if self._worker else None
-        if counts is not None and counts != self._told:
-            self._told = counts
-            self._status.send("stats", **asdict(counts))
+        if self._worker is not None:
+            self._status.send("stats", **asdict(self._worker.counts()))
+
+
+def run() -> NoReturn:
+    """`main`, and at once the end of the process.
+
+    Python would first wait for every thread that a model started and left running. What a model must put in order
+    at the end belongs into its `close`: exit handlers do not run.
+    """
+    code: int = Exit.FAILED
+    try:
+        code = main()
+    except Exception:
+        log.exception("the worker failed. This is a bug")
+    finally:
+        with suppress(OSError):  # Nobody may read there any more.
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def main() -> int:
@@ -131,50 +182,92 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     lines = control_stream()
     config = Config(**json.loads(lines.readline()))
-    setup_logging(config.log_level)
+    setup_logging(config.log_level, config.consumer)
     set_title(f"{config.pool} {config.device} loading")
     status = Status(int(os.environ[STATUS_FD]))
     try:
         _serve(config, lines, status)
     except InferenceError as error:
         status.send("failed", error=str(error))
-        return CONFIG_EXIT if isinstance(error, ConfigError) else EXIT_FAILED
+        return _exit_code(error)
     return 0
 
 
-def _serve(config: Config, lines: TextIO, status: Status) -> None:
+def _exit_code(error: InferenceError) -> int:
+    if fault_of(error) is Fault.LOST:
+        return Exit.UNAVAILABLE
+    return Exit.CONFIG if isinstance(error, ConfigError) else Exit.FAILED
+
+
+def _serve(config: Config, lines: FileIO, status: Status) -> None:
     control = Control(lines, status)
     control.start()
     started = time.monotonic()
     # Here, and not above: models' libraries take seconds to import, and the supervisor should know of it.
-    from inference_worker.loading import find_models, load_models
-    from inference_worker.metadata import metadata
-    from inference_worker.registry import Registry
+    from inference_worker.library import Library
+    from inference_worker.loader import Loader, Obeyed
+    from inference_worker.loading import Opener, find_models
+    from inference_worker.unloads import Unloads
 
-    specs = find_models(config.paths, config.models_pool)
-    found_s = time.monotonic() - started
-    registry = Registry()
-    times = load_models(specs, registry, config.device, config.threads, status.loading)
+    library = Library(config.memory_budget)
+    offer = Offer(config, library, status)
+
+    def obeyed(what: Obeyed) -> None:
+        status.send("obeyed", **asdict(what))
+
+    def find(scope: Scope) -> list[ModelSpec]:
+        specs = find_models(config.paths, config.models_pool, scope)
+        check_seat(specs, config.siblings, config.seat, scope)
+        return specs
+
+    loader = Loader(library, Opener(config.device, config.threads), find, offer.changed, obeyed)
+    unloads = Unloads(partial(connect, config.broker), config.pool)
+    times = loader.begin(config.lazy, config.serves, status.loading, unloads.known())
+    loader.hold_back(unloads.wait())
+    rest_s = time.monotonic() - started - times.load_s - times.warm_s
     worker = Worker(
         Broker(connect(config.broker), config.pool),
         connect(config.broker),
         config.consumer,
-        registry,
+        library,
         config.max_deliveries,
         config.reply_ttl_s,
     )
-    control.rule(worker)
-    # What is loaded now lives for ever: the collector need not look through it again and again.
+    # What is loaded now lives long: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
-    models = {name: base64.b64encode(data).decode() for name, data in metadata(registry).items()}
-    status.send("ready", models=models, import_s=found_s + times.import_s, load_s=times.load_s, warm_s=times.warm_s)
-    set_title(f"{config.pool} {config.device} {' '.join(sorted(models))}")
+    offer.ready(import_s=rest_s, load_s=times.load_s, warm_s=times.warm_s)
+    control.rule(worker, library)
+    control.tell()
+    start_thread("loader", loader.run)
     worker.run()
     control.tell()
-    for loaded in registry.list():
-        loaded.backend.close()
+    for loaded in library.loaded.values():
+        loaded.close()
+
+
+class Offer:
+    """What the process says that it serves: to its supervisor, and in its title."""
+
+    def __init__(self, config: Config, library: Library, status: Status) -> None:
+        self._config = config
+        self._library = library
+        self._status = status
+
+    def ready(self, **seconds: float) -> None:
+        self._status.send("ready", models=self._models(), **seconds)
+
+    def changed(self) -> None:
+        """Other versions are offered, or the same with other weights."""
+        self._status.send("models", models=self._models())
+
+    def _models(self) -> dict[str, str]:
+        from inference_worker.metadata import metadata
+
+        models = {name: base64.b64encode(data).decode() for name, data in metadata(self._library.registry).items()}
+        set_title(f"{self._config.pool} {self._config.device} {' '.join(sorted(models))}")
+        return models
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

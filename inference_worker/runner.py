@@ -10,13 +10,16 @@ import numpy as np
 
 from common.errors import InferenceError, ModelError
 from common.tensor import Array
+from common.text import describe
 from inference_worker.collate import collate
+from inference_worker.devices.faults import is_out_of_memory, raise_if_fatal
 from inference_worker.holding import Holding
 from inference_worker.item import Batch, Part
 from inference_worker.marks import Marks
 from inference_worker.outcome import Outcome, as_model_error, failed
 from inference_worker.registry import Loaded
-from inference_worker.split import halves
+from inference_worker.split import halves, smaller
+from inference_worker.tally import Tally
 
 #: A batch that takes longer is worth taking the next entries beside it.
 SLOW_S = 0.001
@@ -50,9 +53,8 @@ class Runner:
         self._feed = feed
         self._deliver = deliver
         self._last_s = SLOW_S
-        self._busy_since_s: float | None = None
-        self.batches = 0
-        self.rows = 0
+        self._running: tuple[Loaded, float] | None = None  # and since when
+        self.tally = Tally()
 
     def run(self) -> None:
         while (batch := self._next()) is not None:
@@ -70,9 +72,9 @@ class Runner:
                 self._deliver([failed(part, self._marks.reason(part)) for part in dropped], True)
             if batch is not None:
                 return batch
-            if self._holding.empty:
-                if self._holding.closed:
-                    return None
+            if self._holding.empty and self._holding.closed:
+                return None
+            if self._holding.empty and not self._holding.reserved:
                 self._feed.rest()
                 if self._feed.lead():
                     continue
@@ -81,42 +83,70 @@ class Runner:
             self._holding.wait_for_batch()
 
     def _timed(self, batch: Batch) -> list[Outcome]:
-        self._busy_since_s = started_s = time.monotonic()
+        started_s = time.monotonic()
         outcomes = self._run(batch)
         self._last_s = time.monotonic() - started_s
-        self._busy_since_s = None
+        self._running = None
         return outcomes
 
     @property
-    def busy_ms(self) -> int:
-        """Since when the running batch runs; 0 where none does. A hung model shows here."""
-        since_s = self._busy_since_s
-        return 0 if since_s is None else int((time.monotonic() - since_s) * 1000)
+    def running(self) -> tuple[Loaded, int] | None:
+        """The model of the batch that runs, and for how many ms it has. A hung model shows here."""
+        running = self._running
+        return None if running is None else (running[0], int((time.monotonic() - running[1]) * 1000))
 
     def _run(self, batch: Batch) -> list[Outcome]:
-        """Infer; where that fails, halve to find the part at fault and let the others have their results."""
-        outcomes: list[Outcome] = []
-        waiting = [batch]
-        while waiting:
-            one = waiting.pop()
-            try:
-                outcomes += self._infer(one)
-            except Exception as error:
-                parted = halves(one)
-                if parted is None:
-                    outcomes.append(failed(one.parts[0], as_model_error(one.loaded, error)))
-                else:
-                    waiting += reversed(parted)
-        return outcomes
+        """Infer; whatever goes wrong, each part has its own result or its own error.
+
+        Raises DeviceFailed where the process cannot go on: who takes over what ran here runs it one by one.
+        """
+        parted = None if self._holding.fits(batch) else smaller(batch)
+        if parted is not None:
+            return self._run(parted[0]) + self._run(parted[1])
+        outcomes, error = self._try(batch)
+        if error is None:
+            return outcomes
+        return self._shrink(batch, error) if is_out_of_memory(error) else self._search(batch, error)
+
+    def _try(self, batch: Batch) -> tuple[list[Outcome], Exception | None]:
+        try:
+            return self._infer(batch), None
+        except Exception as error:
+            raise_if_fatal(error)
+            # Its frames hold the arrays of a batch that did not fit.
+            return [], error.with_traceback(None)
+
+    def _shrink(self, batch: Batch, error: Exception) -> list[Outcome]:
+        """A batch that did not fit into memory, as smaller ones."""
+        self._holding.out_of_memory(batch)
+        parted = smaller(batch)
+        if parted is None:
+            return [failed(batch.parts[0], _too_large(batch, error))]
+        return self._run(parted[0]) + self._run(parted[1])
+
+    def _search(self, batch: Batch, error: Exception) -> list[Outcome]:
+        """A batch that failed: halve it to find the part at fault, and let the others have their results."""
+        parted = halves(batch)
+        if parted is None:
+            return [failed(batch.parts[0], as_model_error(batch.loaded, error))]
+        first, second = parted
+        outcomes, failure = self._try(first)
+        if failure is not None:
+            return self._search(first, failure) + self._run(second)
+        # The fault is in the second half. A single part runs even so: it may have failed only beside the others.
+        return outcomes + (self._search(second, error) if len(second.parts) > 1 else self._run(second))
 
     def _infer(self, batch: Batch) -> list[Outcome]:
         started = time.monotonic()
+        # Each half of a batch that failed has the model's whole time.
+        self._running = batch.loaded, started
         outputs = infer(batch.loaded, collate(batch), batch.rows)
-        compute_us = int((time.monotonic() - started) * 1e6)
-        self.batches += 1
-        self.rows += batch.rows
+        seconds = time.monotonic() - started
+        self._holding.ran(batch, seconds)
+        self.tally.add(batch)
         return [
-            Outcome(part, rows, error, started, compute_us, batch.rows) for part, rows, error in _split(batch, outputs)
+            Outcome(part, rows, error, started, int(seconds * 1e6), batch.rows)
+            for part, rows, error in _split(batch, outputs)
         ]
 
 
@@ -125,9 +155,27 @@ def infer(loaded: Loaded, arrays: Mapping[str, Array], rows: int) -> dict[str, A
     outputs = {name: np.asarray(value) for name, value in loaded.backend.infer(arrays).items()}
     for name, array in outputs.items():
         if array.ndim == 0 or len(array) != rows:
-            got = len(array) if array.ndim else "a scalar"
-            raise WrongRowsError(f"model '{loaded.spec.name}' returned {got} rows of '{name}' for a batch of {rows}")
+            raise WrongRowsError(
+                f"model '{loaded.spec.name}' returned {_returned(array)} '{name}' for a batch of {rows}; "
+                "an output is an array with the rows first"
+            )
     return outputs
+
+
+def _returned(array: Array) -> str:
+    """What came in an array's place, in front of an output's name."""
+    if array.ndim:
+        return f"{len(array)} rows of"
+    return "a scalar for" if array.dtype.kind in "biufc" else f"a value of type {type(array.item()).__name__} for"
+
+
+def _too_large(batch: Batch, error: Exception) -> ModelError:
+    spec = batch.loaded.spec
+    size = f"one row of {batch.size} elements" if batch.parts[0].shapes else "one row"
+    return ModelError(
+        f"model '{spec.name}:{spec.version}' ran out of memory on {size}, alone in its batch; send a smaller input, or "
+        f"serve the model where there is more memory: {describe(error)}"
+    )
 
 
 def _split(batch: Batch, outputs: Mapping[str, Array]) -> Iterator[Cut]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
 from common.errors import ConfigError, InvalidRequest
 from common.tensor import Array, numpy_dtype
+from common.text import describe
 from inference_worker.backends.base import Backend, Context, readable
+from inference_worker.backends.onnx_prepared import LEAST_BYTES, WEIGHTS, Prepared, open_prepared
+from inference_worker.host_cache import cache_folder
+from inference_worker.residency import give_back
 from inference_worker.spec import ModelSpec, TensorSpec
 
 #: ONNX Runtime's element types that numpy can hold, by the protocol's names.
@@ -30,12 +36,18 @@ DTYPES = {
 }
 #: ONNX Runtime's log goes to standard error: from errors on.
 _LOG_ERRORS = 3
+#: Smaller weights stay in the graph, in bytes.
+_LEAST_EXTERNAL = "1024"
+_CPU = ["CPUExecutionProvider"]
+
+log = logging.getLogger(__name__)
 
 
 class OnnxBackend(Backend):
     """`file` is the .onnx file. Names and dtypes are those of the file."""
 
     _session: Any = None
+    _prepared: Prepared | None = None
 
     def load(self, context: Context) -> None:
         spec = context.spec
@@ -43,7 +55,7 @@ class OnnxBackend(Backend):
             raise ConfigError("onnx.file is missing; it must name the .onnx file in the model's folder")
         path, providers = context.path(spec.options["file"]), _providers(context.device)
         with readable(spec.options["file"]):
-            session = onnxruntime.InferenceSession(path, _session_options(context.threads), providers)
+            session = self._open(path, context.threads, providers)
         self._spec = spec
         self._inputs = {one.name: _tensor_spec(one) for one in session.get_inputs()}
         self._outputs = [_tensor_spec(one).name for one in session.get_outputs()]
@@ -62,6 +74,41 @@ class OnnxBackend(Backend):
 
     def close(self) -> None:
         self._session = None
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
+
+    def _open(self, path: Path, threads: int, providers: list[Any]) -> Any:
+        """A session over the file itself, or on a CPU over its converted form, whose weights processes share."""
+        options = _session_options(threads)
+        if providers == _CPU and path.stat().st_size >= LEAST_BYTES:
+            self._prepared = _prepare(path)
+        if self._prepared is None:
+            return onnxruntime.InferenceSession(path, options, providers)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return onnxruntime.InferenceSession(self._prepared.path, options, providers)
+
+
+def _prepare(path: Path) -> Prepared | None:
+    """None where the host's cache cannot be written, or the library cannot write this model."""
+    try:
+        return open_prepared(path, cache_folder() / "onnx", f"onnxruntime {onnxruntime.__version__}", _convert)
+    except Exception as error:
+        log.warning("processes will not share the weights of %s: it could not be converted: %s", path, describe(error))
+        return None
+
+
+def _convert(source: Path, target: Path) -> None:
+    options = _session_options(threads=1)
+    options.optimized_model_filepath = str(target)
+    for name, value in (
+        ("optimized_model_external_initializers_file_name", WEIGHTS),
+        ("optimized_model_external_initializers_min_size_in_bytes", _LEAST_EXTERNAL),
+        ("save_external_prepacked_constant_initializers", "1"),
+    ):
+        options.add_session_config_entry(f"session.{name}", value)
+    onnxruntime.InferenceSession(source, options, _CPU)
+    give_back()
 
 
 def _session_options(threads: int) -> onnxruntime.SessionOptions:
@@ -76,13 +123,13 @@ def _providers(device: str) -> list[Any]:
     """Raises ConfigError for a device that the installed ONNX Runtime cannot use."""
     kind, _, index = device.partition(":")
     if kind == "cpu":
-        return ["CPUExecutionProvider"]
+        return _CPU
     if kind != "cuda" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise ConfigError(
             f"the installed ONNX Runtime cannot use the device '{device}'; "
             "for cuda install onnxruntime-gpu in place of onnxruntime, or use --device cpu"
         )
-    return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
+    return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), *_CPU]
 
 
 def _tensor_spec(node: Any) -> TensorSpec:

@@ -13,7 +13,9 @@ import click
 
 from common.errors import ConfigError
 from inference_worker.cli.config import load_config, name_variables
-from inference_worker.cli.exits import EXIT_INTERRUPTED, report
+from inference_worker.cli.exits import report
+from inference_worker.exitcodes import Exit
+from inference_worker.stopsignals import WISHES
 from inference_worker.title import set_title
 
 PREFIX = "INFERENCE_WORKER"
@@ -24,9 +26,15 @@ COMMANDS = {
     "demo": "Embed and score real sentences by real models, all in one.",
     "up": "Serve models: a broker, if none is given, and workers.",
     "worker": "Serve one pool's models from a broker that is there.",
+    "gateway": "Answer HTTP for the models of a broker.",
+    "keys": "Make, list and revoke the gateway's API keys.",
     "infer": "Send one request and print the answer.",
     "models": "List models, or load one and check it.",
     "routes": "Say which pool a request goes to, and why.",
+    "ensembles": "Check models that are chained into one.",
+    "limits": "Bound a pool and its tenants, and share it by weight.",
+    "dead": "Look at dead letters, put them back, or drop them.",
+    "pools": "Remove a pool that nobody serves any more.",
     "status": "Show pools, backlog, workers and rates.",
     "completion": "Print the completion script of a shell.",
 }
@@ -95,19 +103,26 @@ def cli(ctx: click.Context, config: Path | None, debug: bool) -> None:
 
 def main() -> None:
     """Run the command; an error is one line on standard error and an exit code that means something."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _leave)
     session = Session()
     try:
         code = cli.main(prog_name="inference-worker", standalone_mode=False, obj=session)
     except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
+        code = Exit.INTERRUPTED
     except Exception as error:
         code = report(error, session.debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Unwind instead of dying on the spot, so that whatever a command has started and written is removed."""
+    """Unwind instead of dying on the spot, so that whatever a command has started and written is removed.
+
+    An echo of the signal must not break into that.
+    """
+    if not WISHES.is_new():
+        return
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)

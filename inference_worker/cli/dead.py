@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 
 from common.errors import InvalidRequest
 from common.keys import DEFAULT_POOL
+from common.text import visible
 from gateway.dead import DeadLetters, Filter, Letter
 from inference_worker.cli.options import answering, broker_option, json_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: Datetimes end here; the ids of a stream may go on.
+LAST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -73,7 +77,7 @@ def list_letters(limit: int, pool: str, as_json: bool, broker: str, **wanted: An
     """
     found = DeadLetters(answering(broker), pool).find(Filter(**wanted))
     for _, letter in zip(range(limit), found, strict=False):
-        click.echo(json.dumps(_jsonable(letter)) if as_json else _line(letter))
+        click.echo(json.dumps(_jsonable(letter)) if as_json else visible(_line(letter)))
 
 
 @command.command("show")
@@ -154,7 +158,8 @@ def _chosen(letters: DeadLetters, ids: tuple[str, ...], everything: bool, wanted
 def _line(letter: Letter) -> str:
     model = f"{letter.model or '?'}{f':{letter.version}' if letter.version else ''}"
     tenant = f"  tenant {letter.tenant}" if letter.tenant else ""
-    return f"{letter.id}  {model}  {letter.priority}{tenant}  {letter.reason}"
+    died = datetime.fromtimestamp(min(letter.died_ms / 1000, LAST_S), UTC)
+    return f"{letter.id}  {died:%Y-%m-%d %H:%M:%S} UTC  {model}  {letter.priority}{tenant}  {letter.reason}"
 
 
 def _jsonable(letter: Letter) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from inference_worker import events
 from inference_worker.cli.demo_pass import Pass
 from inference_worker.cli.demo_view import DemoView
 from inference_worker.cli.examples import examples_folder
-from inference_worker.cli.fleet import FleetOptions, plans, supervisor
+from inference_worker.cli.fleet import FleetOptions, plans
+from inference_worker.settings import FleetSettings
 from inference_worker.supervisor import Supervisor
 
 QUESTION = "How do I get my money back for something that arrived broken?"
 MODELS = ("minilm", "sentiment")
-OPTIONS = FleetOptions("cpu", None, 10.0, 3, 60.0, 5.0, None, "warning")
+OPTIONS = FleetOptions("cpu", None, FleetSettings(drain_s=5.0))
 
 
 @click.command("demo")
@@ -87,7 +88,7 @@ def _ranked(sentences: Sequence[str], scores: Array) -> list[tuple[float, str]]:
 def served(url: str, paths: Sequence[str], view: DemoView) -> Iterator[None]:
     """Workers for the models at `paths`, ready; gone when the block ends, however it ends."""
     happened: SimpleQueue[events.Event | Exception] = SimpleQueue()
-    fleet = supervisor(url, plans({DEFAULT_POOL: paths}, OPTIONS), OPTIONS, happened.put)
+    fleet = Supervisor(url, plans({DEFAULT_POOL: paths}, OPTIONS), happened.put, OPTIONS.settings)
     # It starts the workers, and they end with the thread that started them. Whatever interrupts the join
     # below, the process ends without it.
     thread = Thread(target=_supervise, args=(fleet, happened.put), name="supervisor", daemon=True)

@@ -13,7 +13,7 @@ from gateway.doorsettings import BROKER_KEYS, Address, DoorSettings, parse_addre
 from gateway.http.listening import listen
 from gateway.limiter import Limits
 from gateway.processes import Processes
-from inference_worker.cli.options import size_of
+from inference_worker.cli.options import FiniteRange, size_of
 from inference_worker.stopsignals import StopSignals
 from inference_worker.supervisor import Supervisor
 
@@ -72,7 +72,7 @@ def limit_options(command: Command) -> Command:
             click.option(
                 "--patience",
                 "patience_s",
-                type=click.FloatRange(min=0),
+                type=FiniteRange(min=0),
                 default=_LIMITS.patience_s,
                 show_default=True,
                 help="Seconds that one waits to be let in before it is refused.",

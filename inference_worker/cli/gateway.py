@@ -12,7 +12,7 @@ from common.connect import check_url
 from gateway.doorsettings import Address, DoorSettings
 from gateway.limiter import Limits
 from inference_worker.cli.door import Door, HttpAddress, access_options, body_option, limit_options
-from inference_worker.cli.options import broker_option, ensembles_option, routes_option
+from inference_worker.cli.options import FiniteRange, broker_option, ensembles_option, routes_option
 
 
 @click.command("gateway")
@@ -29,7 +29,7 @@ from inference_worker.cli.options import broker_option, ensembles_option, routes
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0.001),
+    type=FiniteRange(min=0.001),
     default=60.0,
     show_default=True,
     help="Seconds for a request that names no timeout.",
@@ -37,7 +37,7 @@ from inference_worker.cli.options import broker_option, ensembles_option, routes
 @click.option(
     "--notice",
     "notice_s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=2.0,
     show_default=True,
     help="Seconds between SIGTERM, which turns readiness off, and the first connection that is refused.",
@@ -45,7 +45,7 @@ from inference_worker.cli.options import broker_option, ensembles_option, routes
 @click.option(
     "--drain",
     "drain_s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=30.0,
     show_default=True,
     help="Seconds for requests under way to end after that; a second SIGTERM ends them at once.",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import click
 import numpy as np
@@ -16,7 +17,7 @@ from common.keys import DEFAULT_POOL, PRIORITIES
 from common.tensor import Array
 from gateway import Client, Result
 from gateway.routefile import load_routes
-from inference_worker.cli.options import answering, broker_option, routes_option
+from inference_worker.cli.options import FiniteRange, answering, broker_option, ensembles_option, routes_option
 
 SUFFIXES = (".npy", ".npz", ".json")
 
@@ -30,9 +31,11 @@ SUFFIXES = (".npy", ".npz", ".json")
 @click.option("--version", help="The model's version or alias. [default: the newest]")
 @click.option("--pool", help=f"The pool to send it to, whatever the routes say. [default: {DEFAULT_POOL}]")
 @routes_option
+@ensembles_option
 @click.option("--tenant", help="Whose request it is.")
+@click.option("--affinity", help="What keeps to one version where requests are split by key, such as a user.")
 @click.option("--priority", type=click.Choice(PRIORITIES), default="normal", show_default=True)
-@click.option("--timeout", type=click.FloatRange(min=0.001), default=60.0, show_default=True, help="Seconds.")
+@click.option("--timeout", type=FiniteRange(min=0.001), default=60.0, show_default=True, help="Seconds.")
 @click.option("--no-cache", is_flag=True, help="Compute it even if the result is known.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write .npy, .npz or .json.")
@@ -46,7 +49,9 @@ def command(
     version: str | None,
     pool: str | None,
     routes: Path | None,
+    ensembles: Path | None,
     tenant: str | None,
+    affinity: str | None,
     priority: str,
     timeout: float,
     no_cache: bool,
@@ -67,7 +72,7 @@ def command(
     if output is not None and output.suffix not in SUFFIXES:
         raise click.BadParameter(f"must end in {', '.join(SUFFIXES)}; got '{output}'", param_hint="--output")
     answering(broker).close()
-    with Client(broker, pool=pool, routes=load_routes(routes) if routes else None) as client:
+    with Client(broker, pool=pool, routes=load_routes(routes) if routes else None, ensembles=ensembles) as client:
         result = client.infer(
             model,
             inputs,
@@ -77,6 +82,7 @@ def command(
             timeout=timeout,
             tenant=tenant,
             cache=not no_cache,
+            affinity=affinity,
         )
     if output is not None:
         write(output, result)
@@ -94,7 +100,7 @@ def inputs_of(texts: tuple[str, ...], json_text: str | None, npys: tuple[str, ..
     if texts:
         return texts[0] if len(texts) == 1 else list(texts)
     if json_text:
-        return _parse_json("--json", sys.stdin.read() if json_text == "-" else json_text)
+        return _parse_json("--json", _standard_input() if json_text == "-" else json_text)
     arrays = dict(_array(one) for one in npys)
     return arrays[""] if list(arrays) == [""] else arrays
 
@@ -148,11 +154,15 @@ def _array(argument: str) -> tuple[str, Array]:
     name, equals, path = argument.rpartition("=")
     try:
         # Without pickle: a file of objects could run code.
-        return (name if equals else ""), np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise click.BadParameter(f"{path}: {error.strerror or error}", param_hint="--npy") from error
-    except ValueError as error:
+    except (ValueError, EOFError, MemoryError, BadZipFile) as error:
+        # An EOFError that leaves a command is taken by click for a Ctrl-D, and ends it as an interrupt does.
         raise click.BadParameter(f"{path} holds no plain array: {error}", param_hint="--npy") from error
+    if not isinstance(array, np.ndarray):
+        raise click.BadParameter(f"{path} holds several arrays; save each as .npy", param_hint="--npy")
+    return (name if equals else ""), array
 
 
 def _pair(option: str, argument: str) -> tuple[str, Any]:
@@ -162,8 +172,18 @@ def _pair(option: str, argument: str) -> tuple[str, Any]:
     return name, _parse_json(option, text)
 
 
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"standard input is not UTF-8: {error}", param_hint="--json") from error
+
+
 def _parse_json(option: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise click.BadParameter("nests too deeply", param_hint=option) from error
+    except ValueError as error:
+        # Not JSON, or an integer with more digits than Python reads.
         raise click.BadParameter(f"is not JSON: {error}", param_hint=option) from error

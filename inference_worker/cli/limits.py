@@ -11,7 +11,7 @@ import click
 from common.keys import DEFAULT_POOL
 from common.limits import PoolLimits, TenantLimits, limits_to_json
 from gateway.limits import Limits
-from inference_worker.cli.options import answering, broker_option, json_option, size_of
+from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option, size_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 POOL_ONLY = ("backlog", "bytes", "light")
 TENANT_ONLY = ("weight",)
 _COUNT = click.IntRange(1, 10**12)
-_AMOUNT = click.FloatRange(0.001, 1e9)
+_AMOUNT = FiniteRange(0.001, 1e9)
 
 
 def pool_option(command: Command) -> Command:

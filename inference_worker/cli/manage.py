@@ -11,7 +11,7 @@ import click
 
 from common.orders import LOAD, RELOAD, UNLOAD, Report, label_of
 from common.text import visible
-from inference_worker.cli.options import answering, broker_option, json_option
+from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option
 from inference_worker.devices.memory import show_bytes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,7 +27,7 @@ def _order_options(command: Command) -> Command:
         click.option(
             "--timeout",
             "timeout_s",
-            type=click.FloatRange(min=1),
+            type=FiniteRange(min=1),
             default=120.0,
             show_default=True,
             help="Seconds to wait for the workers' answers; what has begun by then goes on.",

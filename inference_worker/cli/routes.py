@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from common.names import check_name
 from gateway.routefile import load_routes
 from inference_worker.cli.options import json_option
 
@@ -36,5 +37,8 @@ def explain(model: str, version: str | None, tenant: str | None, path: Path, as_
     Example:
       inference-worker routes explain gpt-large --version 4 --routes routes.toml
     """
+    for field, value in (("model", model), ("version", version), ("tenant", tenant)):
+        if value is not None:
+            check_name(field, value)
     found = load_routes(path).explain(model, version, tenant)
     click.echo(json.dumps(asdict(found)) if as_json else str(found))

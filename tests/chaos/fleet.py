@@ -40,6 +40,7 @@ class Fleet:
         self._notes.mkdir()
         self._log: IO[bytes] = open(folder / "log", "ab")  # noqa: SIM115 (closed by stop)
         self._procs = procs
+        self._leaving: list[subprocess.Popen[bytes]] = []
         self.hosts = [self._start_host() for _ in range(hosts)]
         self.callers: dict[Share, subprocess.Popen[bytes]] = {}
 
@@ -68,6 +69,7 @@ class Fleet:
         """End a supervisor by a signal, and start one in its place."""
         host.send_signal(number)
         self.hosts[self.hosts.index(host)] = self._start_host()
+        self._leaving.append(host)
         if number == signal.SIGKILL:
             host.wait()
 
@@ -88,7 +90,7 @@ class Fleet:
         self.broker.primary().client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     def stop(self) -> None:
-        for process in [*self.callers.values(), *self.hosts]:
+        for process in [*self.callers.values(), *self.hosts, *self._leaving]:
             process.kill()
             process.wait()
         self._log.close()

@@ -29,7 +29,7 @@ def test_bash_understands_its_script(shell: CommandLine) -> None:
     ("words", "found"),
     [
         ("inference-worker wo", {"worker"}),
-        ("inference-worker models ", {"check", "list"}),
+        ("inference-worker models l", {"list", "load"}),
         ("inference-worker infer m --pr", {"--priority"}),
         ("inference-worker infer m --priority ", {"high", "normal", "low"}),
     ],

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import click
 import pytest
 
+from common.embedded import free_port
+from inference_worker.cli import COMMANDS, cli
 from tests.support.command import CommandLine
 
 EXPLAIN = ("routes", "explain", "bert")
@@ -58,6 +63,33 @@ def test_an_option_is_named_as_its_flag_is(shell: CommandLine, redis_url: str) -
         assert done.code == 2
         assert f"Invalid value for '{flag}': 0" in done.error
         assert ", set in the configuration file (see inference-worker worker --help)" in done.error
+
+
+def test_a_commands_own_variable_goes_before_the_one_of_all_commands(shell: CommandLine, redis_url: str) -> None:
+    nowhere = {"INFERENCE_WORKER_BROKER": f"redis://127.0.0.1:{free_port()}"}
+
+    assert shell.run("status", **nowhere).code == 69
+    assert shell.run("status", **nowhere, INFERENCE_WORKER_STATUS_BROKER=redis_url).code == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_option_of_each_command_has_the_variable_that_the_help_promises(command: str) -> None:
+    found = cli.get_command(click.Context(cli), command)
+
+    assert found is not None
+    for place, one in _with_subcommands(command, found):
+        options = [each for each in one.params if isinstance(each, click.Option)]
+        for option in options:
+            flag = max(option.opts, key=len).removeprefix("--")
+            promised = f"INFERENCE_WORKER_{place}_{flag}".replace("-", "_").upper()
+            assert promised in (option.envvar or ())
+
+
+def _with_subcommands(place: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield place, command
+    if isinstance(command, click.Group):
+        for name, subcommand in command.commands.items():
+            yield from _with_subcommands(f"{place}_{name}", subcommand)
 
 
 def test_a_wrong_value_in_the_environment_is_told_with_its_variable(shell: CommandLine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 from tests.support.command import CommandLine
 
@@ -26,6 +27,7 @@ def test_a_request_that_kills_workers_is_listed_shown_and_put_back(shell: Comman
         died = shell.run("infer", "fragile", "--json", "-1.0")
         listed = shell.run("dead", "list", "--model", "fragile", "--json")
         letter = json.loads(listed.out)
+        seen = shell.run("dead", "list")
         shown = shell.run("dead", "show", letter["id"])
         (shell.folder / "mended").touch()
         retried = shell.run("dead", "retry", letter["id"])
@@ -34,6 +36,8 @@ def test_a_request_that_kills_workers_is_listed_shown_and_put_back(shell: Comman
 
     assert died.code != 0
     assert "workers died" in letter["reason"]
+    died = datetime.fromtimestamp(letter["died_ms"] // 1000, UTC)
+    assert f"  {died:%Y-%m-%d %H:%M:%S} UTC  fragile" in seen.out
     assert json.loads(shown.out)["request"]["model"] == "fragile"
     assert retried.out == "put back 1 of 1 letters\n"
     assert left.out == ""

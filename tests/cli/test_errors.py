@@ -107,11 +107,34 @@ def test_every_error_has_an_exit_code_that_is_no_success(error: type[InferenceEr
     assert exit_code(error("why")) in (1, 65, 66, 69, 75, 78, 130)
 
 
+def test_the_end_of_a_file_is_no_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    # Given a command in which a file ends early, which click takes for a Ctrl-D
+    @click.command()
+    def command() -> None:
+        raise EOFError("no data left in x.bin")
+
+    with pytest.raises(click.Abort) as caught:
+        command.main([], standalone_mode=False)
+
+    assert report(caught.value, debug=False) == 70
+    assert "EOFError: no data left in x.bin. This is a bug" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
         (ConfigError("redis-server ended at once; its last words:\n a\n\n b"), 78, "its last words:; a; b"),
         (FileNotFoundError(2, "No such file or directory", "x.npy"), 74, "x.npy: No such file or directory"),
+        (
+            ModuleNotFoundError("No module named 'rich.console'", name="rich.console"),
+            78,
+            "this needs the package 'rich', not installed: pip install 'inference-worker[all]'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'common.x'", name="common.x"),
+            70,
+            "No module named 'common.x'. This is a bug; `inference-worker --debug ...` shows where",
+        ),
         (KeyError("x"), 70, "KeyError: 'x'. This is a bug; `inference-worker --debug ...` shows where"),
     ],
 )

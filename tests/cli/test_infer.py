@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -10,6 +11,19 @@ import numpy as np
 import pytest
 
 from tests.support.command import CommandLine
+
+
+def npy_of(shape: tuple[int, ...]) -> bytes:
+    """The head of a .npy file of floats, without them."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, x=np.zeros(2))
+    return file.getvalue()
 
 
 def outputs(shell: CommandLine, *arguments: str | Path, stdin: str = "") -> dict[str, object]:
@@ -104,7 +118,6 @@ def test_a_known_result_comes_from_the_cache(served: CommandLine) -> None:
         (("nobody", "--text", "x"), 66, "no model 'nobody' is served here; there is greet, root, scaled, shout, span"),
         (("greet", "--text", "x", "--version", "3"), 66, "no version '3' here; there is 1 (prod), 2 (canary)"),
         (("root", "--json", "-1.0"), 1, "ValueError: a negative number has no real root"),
-        (("shout", "--text", "x", "--pool", "empty", "--timeout", "0.3"), 75, "within 0.3 s: pool 'empty' had no"),
         (("shout",), 2, "give one of --text, --json or --npy; got none (see inference-worker infer --help)"),
         (("shout", "--text", "x", "--json", "1"), 2, "give one of --text, --json or --npy; got --text and --json"),
         (("shout", "--json", "{"), 2, "Invalid value for --json: is not JSON: Expecting property name"),
@@ -122,6 +135,15 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(
     assert (done.code, done.out) == (code, "")
     assert done.error.startswith("inference-worker: ")
     assert told in done.error
+
+
+def test_a_pool_without_workers_is_told_of_at_once_and_again_when_the_time_is_over(served: CommandLine) -> None:
+    done = served.run("infer", "shout", "--text", "x", "--pool", "empty", "--timeout", "0.3")
+
+    assert (done.code, done.out) == (75, "")
+    warned, failed = done.err.splitlines()
+    assert "pool 'empty' has no worker: requests wait there" in warned
+    assert "within 0.3 s: pool 'empty' had no" in failed
 
 
 def test_an_answer_that_takes_too_long_is_no_more_waited_for(served: CommandLine, tmp_path: Path) -> None:
@@ -145,6 +167,43 @@ def test_a_broker_that_does_not_run_is_told_at_once_with_what_to_do(shell: Comma
     assert done.error.endswith(
         "start one by `inference-worker up`, or name yours by --broker or INFERENCE_WORKER_BROKER"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "x.npy holds no plain array: No data left in file"),
+        (b"PK\x03\x04", "x.npy holds no plain array: File is not a zip file"),
+        (npy_of((10**14,)), "x.npy holds no plain array: Unable to allocate"),
+        (npz(), "x.npy holds several arrays; save each as .npy"),
+    ],
+)
+def test_a_file_that_holds_no_array_is_a_wrong_argument_and_no_interrupt(
+    shell: CommandLine, content: bytes, told: str
+) -> None:
+    (shell.folder / "x.npy").write_bytes(content)
+
+    done = shell.run("infer", "span", "--npy", "x.npy")
+
+    assert done.code == 2
+    assert told in done.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "told"),
+    [
+        (("--json", "-"), "[" * 100_000, "Invalid value for --json: nests too deeply"),
+        (("--json", "9" * 5000), "", "Invalid value for --json: is not JSON: Exceeds the limit (4300 digits)"),
+        (("--text", "x", "--param", "by=" + "[" * 50_000), "", "Invalid value for --param: nests too deeply"),
+    ],
+)
+def test_json_that_python_cannot_hold_is_told_as_such(
+    shell: CommandLine, arguments: tuple[str, ...], stdin: str, told: str
+) -> None:
+    done = shell.run("infer", "span", *arguments, stdin=stdin)
+
+    assert done.code == 2
+    assert told in done.error
 
 
 def test_files_of_objects_are_refused(served: CommandLine, tmp_path: Path) -> None:

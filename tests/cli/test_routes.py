@@ -70,3 +70,22 @@ def test_missing_rules_are_told(shell: CommandLine) -> None:
 
     assert done.code == 2
     assert "Invalid value for '--routes': File 'routes.toml' does not exist (see" in done.error
+
+
+@pytest.mark.parametrize(("option", "value"), [("--version", "9" * 5000), ("--version", "a b"), ("--tenant", "a/b")])
+def test_what_no_request_could_ask_for_is_refused(shell: CommandLine, option: str, value: str) -> None:
+    (shell.folder / "routes.toml").write_text(RULES)
+
+    done = shell.run("routes", "explain", "gpt-large", option, value)
+
+    assert done.code == 65
+    assert f"{option[2:]} must be 1 to 128 letters, digits, '.', '_' or '-'" in done.error
+
+
+def test_a_rule_with_a_number_of_thousands_of_digits_is_told_with_its_line(shell: CommandLine) -> None:
+    (shell.folder / "routes.toml").write_text(RULES.replace(">= 4", f">= {'9' * 5000}"))
+
+    done = shell.run("routes", "explain", "gpt-large", "--version", "3")
+
+    assert done.code == 78
+    assert "routes.toml:6: version must be conditions such as" in done.error

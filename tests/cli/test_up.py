@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.connect import connect
+from inference_worker.stopsignals import ECHO_S
 from tests.support.command import END_S, MODELS, ROOT, CommandLine
 from tests.support.waiting import wait_until
 
@@ -33,6 +35,12 @@ class Slow(Model):
 def section(title: str) -> str:
     """The README's section."""
     return (ROOT / "README.md").read_text("utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def lines_of(printed: str) -> list[str]:
+    """The supervisor's lines, without the time that each begins with where standard error is no terminal."""
+    stamp = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
+    return [stamp.sub("", line) for line in printed.splitlines() if stamp.match(line)]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -132,7 +140,7 @@ def test_the_first_signal_drains(shell: CommandLine, number: int) -> None:
         code = up.stop(number)
 
     assert code == 0
-    assert up.printed.splitlines()[-2:] == [
+    assert lines_of(up.printed)[-2:] == [
         "draining 1 workers, within 30 s; once more ends them at once",
         "worker 0 ended with 0",
     ]
@@ -144,8 +152,10 @@ def test_a_second_ctrl_c_ends_at_once(shell: CommandLine, tmp_path: Path) -> Non
         up.wait_for(" serves ")
         with shell.running("infer", "waits", "--text", str(gate)):
             wait_until(Path(f"{gate}.entered").exists, "the model runs")
+            first = time.monotonic()
             up.process.send_signal(signal.SIGINT)
             up.wait_for("draining")
+            wait_until(lambda: time.monotonic() - first > 2 * ECHO_S, "the second one is no echo of the first")
             began = time.monotonic()
 
             code = up.stop(signal.SIGINT)
@@ -153,6 +163,42 @@ def test_a_second_ctrl_c_ends_at_once(shell: CommandLine, tmp_path: Path) -> Non
             assert code == 0
             assert time.monotonic() - began < 5
             assert "worker 0 ended by signal 9" in up.printed
+
+
+@pytest.mark.parametrize("echo", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_twice_at_once_drains(shell: CommandLine, tmp_path: Path, echo: int) -> None:
+    gate = tmp_path / "gate"
+    with shell.running("up", MODELS, *CPU) as up:
+        up.wait_for(" serves ")
+        with shell.running("infer", "waits", "--text", str(gate)) as asked:
+            wait_until(Path(f"{gate}.entered").exists, "the model runs")
+
+            # As `timeout` sends it, to the process and then to its group.
+            up.process.send_signal(signal.SIGTERM)
+            up.process.send_signal(echo)
+
+            up.wait_for("draining")
+            gate.touch()
+            assert asked.wait() == 0
+            assert up.wait() == 0
+    assert lines_of(up.printed)[-1] == "worker 0 ended with 0"
+
+
+def test_one_whose_broker_is_killed_says_so_and_ends_with_all_that_it_started(shell: CommandLine) -> None:
+    with shell.running("up", MODELS, *CPU) as up:
+        up.wait_for(" serves ")
+        url = re.search(r"broker (unix://\S+);", up.printed)
+        assert url is not None
+        client = connect(url[1])
+        server = client.info("server")["process_id"]
+        client.close()
+
+        os.kill(server, signal.SIGKILL)
+
+        assert up.wait() == 69
+    assert up.printed.splitlines()[-1] == (
+        "inference-worker: the embedded Redis has ended by signal 9 (Killed), and all requests with it; start again"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

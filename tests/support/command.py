@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -121,7 +121,17 @@ class CommandLine:
         """The environments of all processes that our commands have started and that still run, by process id."""
         mine = f"{MARKER}={self.marker}".encode()
         found = {int(path.name): _read(path / "environ") for path in Path("/proc").iterdir() if path.name.isdigit()}
-        return {pid: environment for pid, environment in found.items() if mine in environment.split(b"\0")}
+        return {
+            pid: environment
+            for pid, environment in found.items()
+            if mine in environment.split(b"\0") or self._is_at_home(pid)
+        }
+
+    def _is_at_home(self, pid: int) -> bool:
+        """Redis writes its title over its environment, and runs in its folder."""
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(self.temporary)
+        return False
 
     def command_lines(self) -> dict[int, bytes]:
         """What ps shows of them."""

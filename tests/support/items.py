@@ -63,13 +63,16 @@ def item(
     stream: int = 1,
     deliveries: int = 0,
     deadline_ms: int | None = None,
+    timeout_ms: int | None = None,
     number: int = 0,
 ) -> Item:
     """A request for `loaded` with the input `x`."""
     tensor = to_tensor(np.asarray(x, dtype=np.float32))
     checked = check_inputs(loaded.spec, {"x": tensor.numpy()})
     entry = Entry(stream, f"{number}-0".encode(), b"", None, b"", deliveries)
-    request = Request(f"id{number}", loaded.spec.name, {"x": tensor}, timeout_ms=None if deadline_ms is None else 1)
+    if deadline_ms is not None and timeout_ms is None:
+        timeout_ms = 1
+    request = Request(f"id{number}", loaded.spec.name, {"x": tensor}, timeout_ms=timeout_ms)
     model_request = ModelRequest(checked.arrays, checked.rows, {})
     return Item(entry, request, loaded, model_request, checked.single, 1000, deadline_ms, taken_s, 0)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from common.broker import Broker
-from common.scripts import Answer, Entry, Finish, Submission
+from common.scripts import BYTES, Answer, Entry, Finish, Submission
 
 #: A redis.Redis. Its own annotations name every type that any setting of the driver could give.
 Redis = Any
 
-HIGH, NORMAL, LOW = range(3)
+HIGH, NORMAL, LOW, HIGH_BULK, NORMAL_BULK, LOW_BULK = range(6)
 #: Longer than any test.
 LONG_MS = 60_000
 ALL = (100, 100, 100)
@@ -63,12 +63,18 @@ def replies(client: Redis, broker: Broker, name: str = "client") -> list[bytes]:
 
 
 def unfinished(client: Redis, broker: Broker) -> list[int]:
-    """The lengths of the high, normal and low streams."""
-    return [client.xlen(stream) for stream in broker.keys.streams]
+    """The unfinished entries of high, normal and low, both lanes together."""
+    lengths = [client.xlen(stream) for stream in broker.keys.streams]
+    return [ordinary + bulk for ordinary, bulk in zip(lengths[:3], lengths[3:], strict=True)]
 
 
 def tenants(client: Redis, broker: Broker) -> dict[str, int]:
-    return {name.decode(): int(count) for name, count in client.hgetall(broker.keys.tenants).items()}
+    counts = client.hgetall(broker.keys.tenants)
+    return {name.decode(): int(count) for name, count in counts.items() if name != BYTES}
+
+
+def counted_bytes(client: Redis, broker: Broker) -> int:
+    return int(client.hget(broker.keys.tenants, BYTES) or 0)
 
 
 def pending(client: Redis, broker: Broker, stream: int = NORMAL) -> dict[str, list[bytes]]:

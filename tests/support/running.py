@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -28,7 +28,9 @@ STOP_S = 20.0
 
 
 @contextmanager
-def workers(redis_url: str, pool: str, *paths: str | Path, procs: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def workers(
+    redis_url: str, pool: str, *paths: str | Path, procs: int = 1, options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """`procs` processes that serve the models of `pool` under `paths`; they are ready when the block begins.
 
     The models of a Python file belong to whichever pool they are started for.
@@ -37,7 +39,7 @@ def workers(redis_url: str, pool: str, *paths: str | Path, procs: int = 1) -> It
     here, shows what they printed. Gives the supervisor's process.
     """
     with tempfile.TemporaryFile() as output:
-        process = _start(redis_url, pool, paths, procs, output)
+        process = _start(redis_url, pool, paths, procs, options, output)
         try:
             _wait_until_ready(process, redis_url, pool, procs)
             yield process
@@ -52,9 +54,9 @@ def workers(redis_url: str, pool: str, *paths: str | Path, procs: int = 1) -> It
 
 
 def _start(
-    redis_url: str, pool: str, paths: tuple[str | Path, ...], procs: int, output: IO[bytes]
+    redis_url: str, pool: str, paths: tuple[str | Path, ...], procs: int, more: Sequence[str], output: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    options = ["--pool", pool, "--device", "cpu", "--procs", str(procs), "--log-level", "info"]
+    options = ["--pool", pool, "--device", "cpu", "--procs", str(procs), "--log-level", "info", *more]
     return subprocess.Popen(
         [sys.executable, "-m", "inference_worker.cli", "worker", *options, *map(str, paths)],
         cwd=ROOT,

@@ -17,7 +17,7 @@ from inference_worker.model import Declaration
 from inference_worker.registry import Loaded
 from inference_worker.repository import discover
 from inference_worker.sample import run_sample, warm_up
-from inference_worker.spec import BatchLimits, ModelSpec
+from inference_worker.spec import STAGES, BatchLimits, ModelSpec
 from tests.support.command import ROOT, command_line
 
 PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")
@@ -99,10 +99,12 @@ def test_what_python_may_declare_is_in_the_table() -> None:
 def keys_of_the_code() -> set[str]:
     """Every key that the parser knows, as the table names them: `batch.rows`."""
     own = {f"{name}.{option}" for name, kind in BACKENDS.items() for option in kind.options or ("code",)}
-    tables = {"batch": "[batch]", "inputs": "[[inputs]]\nname='x'\ndtype='FP32'\nshape=[]", "outputs": ""}
-    tables["outputs"] = tables["inputs"].replace("inputs", "outputs")
+    tensor = "name='x'\ndtype='FP32'\nshape=[]"
+    tables = {"batch": "[batch]", "placement": "[placement]"}
+    tables |= {name: f"[[{name}]]\n{tensor}" for name in ("inputs", "outputs")}
+    tables |= {f"stages.{name}": f"[stages.{name}]" for name in STAGES}
     inner = {f"{name}.{key}" for name, text in tables.items() for key in known_keys(f"{text}\nunknown = 1")}
-    top = known_keys("") - tables.keys() - {"onnx", "processing"}
+    top = known_keys("") - tables.keys() - {"onnx", "processing", "stages"}
     return top | inner | own | {"processing.code"}
 
 

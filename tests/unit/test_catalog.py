@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from common.scripts import Published
+from common.traffic import Plan
 from gateway.catalog import FRESH_S, Catalog, Catalogs, Declared, read_models
 from tests.support.echo_worker import model
 
@@ -63,7 +65,7 @@ def test_metadata_that_cannot_be_read_is_passed_over_and_said(
 
 def test_a_catalog_is_fresh_for_some_seconds_and_known_for_longer() -> None:
     catalogs = Catalogs()
-    catalogs.fetched("p", dict([model("m")]), 100.0)
+    catalogs.fetched("p", Published(dict([model("m")]), {}), 100.0)
 
     assert catalogs.fresh("p", 100.0 + FRESH_S - 0.1) is not None
     assert catalogs.fresh("p", 100.0 + FRESH_S) is None
@@ -76,7 +78,7 @@ def test_a_pool_is_asked_for_until_it_was_fetched() -> None:
     catalogs.ask("p")
     assert catalogs.asked() == "p"
 
-    catalogs.fetched("p", {}, 0.0)
+    catalogs.fetched("p", Published({}, {}), 0.0)
 
     assert catalogs.asked() is None
 
@@ -91,3 +93,45 @@ def test_a_catalog_that_redis_refuses_to_show_counts_as_empty() -> None:
     fresh = catalogs.fresh("p", 1.0)
     assert fresh is not None
     assert fresh.models == []
+
+
+# Traffic
+
+
+def steered(plan: Plan, *models: tuple[str, bytes]) -> Catalog:
+    return Catalog(read_models(dict(models)), {"m": plan})
+
+
+TWO = (model("m", "1"), model("m", "2", default=False, aliases=["next"]))
+
+
+def test_what_nobody_steers_stays_as_it_was_asked_for() -> None:
+    known = catalog(*TWO)
+
+    assert [known.choose("m", asked, None, None, "r") for asked in (None, "next", "7")] == [None, "next", "7"]
+
+
+def test_a_plan_is_followed_for_its_model_alone() -> None:
+    known = steered(Plan({"next": "1"}, {"2": 1}), *TWO, model("other"))
+
+    assert [known.choose("m", asked, None, None, "r") for asked in (None, "next")] == ["2", "1"]
+    assert known.choose("other", None, None, None, "r") is None
+
+
+def test_every_version_that_may_answer_is_told() -> None:
+    split = steered(Plan({"prod": "1"}, {"1": 1, "next": 1, "9": 1}), *TWO)
+
+    assert [info.version for info in split.answering("m", None)] == ["1", "2"]
+    assert [info.version for info in split.answering("m", "prod")] == ["1"]
+    assert [info.version for info in catalog(*TWO).answering("m", None)] == ["1"]
+    assert catalog(*TWO).answering("m", "9") == []
+
+
+def test_models_and_plans_are_fetched_together() -> None:
+    catalogs = Catalogs()
+
+    catalogs.fetched("p", Published(dict(TWO), {"m": Plan(split={"2": 1}).encode()}), 0.0)
+
+    known = catalogs.known("p")
+    assert known is not None
+    assert known.choose("m", None, None, None, "r") == "2"

@@ -10,6 +10,7 @@ import pytest
 from common.digest import is_digest, request_digest
 from common.errors import InvalidRequest
 from common.protocol import Request, decode_request
+from common.traffic import Plan
 from gateway.catalog import Catalog, read_models
 from gateway.composer import Composer, check_timeout, stream_of
 from gateway.payload import Parcel
@@ -167,3 +168,53 @@ def test_a_model_that_nobody_published_or_that_does_not_cache_gets_an_id_of_its_
 def test_parameters_are_checked_before_they_enter_a_digest() -> None:
     with pytest.raises(InvalidRequest, match=r"parameters\.k must be JSON-like"):
         compose(catalog=CACHED, parameters={"k": {1, 2}})
+
+
+# Steered models
+
+
+def steered(plan: Plan, **more: Any) -> Catalog:
+    both = (model("m", "1", **more), model("m", "2", default=False, **more))
+    return Catalog(read_models(dict(both)), {"m": plan})
+
+
+def test_the_version_that_an_operator_chose_is_in_the_request_and_may_be_given_up() -> None:
+    parcel = compose(catalog=steered(Plan(split={"2": 1})))
+
+    assert request(parcel).version == "2"
+    assert (parcel.version, parcel.pinned) == (None, True)
+
+
+def test_the_digest_of_a_cached_model_holds_the_version_that_was_chosen() -> None:
+    parcel = compose({"x": [1.0]}, steered(Plan({"prod": "2"}), cache_ttl_s=60.0), "prod")
+
+    asked = request(parcel)
+
+    assert asked.version == "2"
+    assert asked.id == request_digest(None, "m", "2", "w1", {}, asked.inputs, None)
+
+
+def test_one_affinity_goes_one_way_and_travels_along() -> None:
+    catalog = steered(Plan(split={"1": 1, "2": 1}, by="key"))
+    composer = Composer(Routes(default="p"))
+    to = composer.destination("m", None, None)
+
+    sent = [request(composer.compose(to, catalog, 1.0, None, None, 1, 1.0, True, "user-17")) for _ in range(20)]
+
+    assert len({one.version for one in sent}) == 1
+    assert {one.affinity for one in sent} == {"user-17"}
+
+
+@pytest.mark.parametrize("affinity", ["", "x" * 257, 7])
+def test_an_affinity_is_a_short_string(affinity: Any) -> None:
+    composer = Composer(Routes(default="p"))
+
+    with pytest.raises(InvalidRequest, match="affinity must be a string of 1 to 256 characters"):
+        composer.compose(composer.destination("m", None, None), NOTHING, 1.0, None, None, 1, 1.0, True, affinity)
+
+
+def test_a_pool_that_is_named_goes_before_the_routes() -> None:
+    composer = Composer(Routes(default="p"))
+
+    assert composer.destination("m", None, None, "mine").keys.pool == "mine"
+    assert composer.destination("m", None, None).keys.pool == "p"

@@ -7,7 +7,7 @@ import pytest
 from common.errors import BrokerUnavailable, Cancelled, DeadlineExceeded, InternalError
 from common.keys import PoolKeys
 from common.protocol import Request, encode_request
-from common.scripts import Admitted
+from common.scripts import Admitted, Published
 from common.tensor import to_tensor
 from gateway.composer import Composer
 from gateway.exchange import Exchange, Fetch
@@ -69,6 +69,17 @@ def test_the_sender_and_the_receiver_count_one_loss_once(exchange: Exchange) -> 
     assert exchange.quiet_until == until
 
 
+def test_a_redis_that_gives_out_replies_and_takes_no_requests_is_still_named_as_the_reason(exchange: Exchange) -> None:
+    add(exchange)
+    exchange.failed(submit(exchange, 0.0), AWAY, 0.0)
+
+    exchange.received([], 0.1)
+    assert "Connection refused" in str(exchange.overdue("m", "p", 1.0))
+
+    exchange.submitted(submit(exchange, 0.1), [Admitted.QUEUED], 0.1)
+    assert "Connection refused" not in str(exchange.overdue("m", "p", 1.0))
+
+
 def test_what_redis_refuses_for_good_fails_its_callers(exchange: Exchange) -> None:
     ticket = add(exchange)
 
@@ -88,6 +99,18 @@ def test_a_catalog_that_redis_refuses_keeps_nobody_from_asking(exchange: Exchang
     assert exchange.catalog("p", 0.0) is not None
 
 
+def test_a_pool_without_workers_is_told_of_at_once_and_once(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange.fetched(Fetch("served"), Published(dict([model("m")]), {}), 0.0)
+    for now in (0.0, 5.0):
+        exchange.fetched(Fetch("mistyped"), Published({}, {}), now)
+
+    (told,) = caplog.messages
+    assert told.startswith("pool 'mistyped' has no worker: ")
+    assert "`inference-worker status`" in told
+
+
 def test_a_catalog_is_fetched_before_anything_is_sent(exchange: Exchange) -> None:
     add(exchange)
     exchange.catalogs.ask("p")
@@ -96,7 +119,7 @@ def test_a_catalog_is_fetched_before_anything_is_sent(exchange: Exchange) -> Non
 
 
 def test_while_the_broker_is_away_an_old_catalog_serves(exchange: Exchange) -> None:
-    exchange.fetched(Fetch("p"), {}, 0.0)
+    exchange.fetched(Fetch("p"), Published({}, {}), 0.0)
     assert exchange.catalog("p", 100.0) is None
 
     exchange.cut_off(AWAY, 100.0)
@@ -159,7 +182,7 @@ def test_a_broker_that_went_away_is_a_deadline_with_its_reason(exchange: Exchang
 
 def test_a_pool_without_workers_is_named(exchange: Exchange) -> None:
     ticket = add(exchange, deadline=2.0)
-    exchange.fetched(Fetch("p"), {}, 0.0)
+    exchange.fetched(Fetch("p"), Published({}, {}), 0.0)
 
     assert str(expired(exchange, ticket)) == (
         "model 'm' did not answer within 2 s: pool 'p' had no worker; start one, or look at `inference-worker status`"
@@ -168,6 +191,6 @@ def test_a_pool_without_workers_is_named(exchange: Exchange) -> None:
 
 def test_a_slow_pool_is_named(exchange: Exchange) -> None:
     ticket = add(exchange, deadline=2.0)
-    exchange.fetched(Fetch("p"), dict([model("m")]), 0.0)
+    exchange.fetched(Fetch("p"), Published(dict([model("m")]), {}), 0.0)
 
     assert "shows the backlog and the workers of pool 'p'" in str(expired(exchange, ticket))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from threading import Thread
 
-from inference_worker.holding import Holding
+from inference_worker.holding import PASSING_ROWS, Holding
 from inference_worker.item import Part
 from tests.support.items import model, part, parts
 
@@ -20,6 +20,14 @@ def test_there_is_room_until_it_is_full() -> None:
     assert holding.room == 1
     holding.add([part(loaded)])
     assert holding.room == 0
+
+
+def test_where_it_is_full_there_is_some_room_for_those_who_pass_a_backlog() -> None:
+    holding, loaded = Holding(1), model()
+    holding.add([part(loaded), part(loaded)])
+    assert (holding.room, holding.room_behind) == (0, PASSING_ROWS - 1)
+    holding.close()
+    assert holding.room_behind == 0
 
 
 def test_taking_a_batch_makes_room_for_who_waits() -> None:

@@ -321,13 +321,23 @@ def test_another_callers_failure_is_no_answer_to_a_shared_request(books: Books, 
     assert ticket.answer is not None
 
 
-def test_a_version_that_the_catalog_chose_is_not_asked_for_again_once_it_is_gone(books: Books) -> None:
-    books.add(DIGEST, pinned=True)
+@pytest.mark.parametrize("request_id", [DIGEST, "own.1"])
+def test_a_version_that_the_catalog_chose_is_not_asked_for_again_once_it_is_gone(books: Books, request_id: str) -> None:
+    books.add(request_id, pinned=True)
     books.send()
 
-    books.receive(DIGEST, ModelNotFound("version 2 is gone"))
+    books.receive(request_id, ModelNotFound("version 2 is gone"))
 
     assert sent(books.submit().flights[0]).version is None
+
+
+def test_a_version_that_the_caller_named_is_his_own_to_miss(books: Books) -> None:
+    ticket = books.add("own.1")
+    books.send()
+
+    books.receive("own.1", ModelNotFound("version 2 is gone"))
+
+    assert isinstance(ticket.answer, ModelNotFound)
 
 
 def test_a_request_of_its_own_id_takes_the_deadline_error_as_its_own(books: Books) -> None:
@@ -462,3 +472,95 @@ def test_what_redis_forgot_on_a_reconnect_is_sent_once(books: Books) -> None:
     assert len(books.send().flights) == SUBMIT_BATCH
     assert len(books.send().flights) == 10
     assert books.pending.next_send(0.0) is None
+
+
+# -- at a bound -------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_request_stands_behind_those_that_wait_for_room(books: Books) -> None:
+    books.add("a", patient=True)
+    books.send(OVERLOADED)
+
+    books.add("b", patient=True)
+
+    assert books.pending.next_send(0.9) is None
+    assert ids(books.send(now=1.0)) == ["a"]
+    assert ids(books.send(now=books.pending.delayed_until())) == ["b"]
+
+
+def test_who_does_not_wait_for_room_is_told_at_once_though_others_wait(books: Books) -> None:
+    books.add("a", patient=True)
+    books.send(OVERLOADED)
+
+    other, same = books.add("b"), books.add("a")
+
+    assert ids(books.send(OVERLOADED, OVERLOADED, now=0.1)) == ["b", "a"]
+    assert (other.answer, same.answer) == (OVERLOADED, OVERLOADED)
+
+
+def test_what_was_about_to_follow_a_refused_request_is_held_back(books: Books) -> None:
+    for number in range(SUBMIT_BATCH + 10):
+        books.add(f"id{number}", patient=True)
+
+    books.send(*[OVERLOADED] * SUBMIT_BATCH)
+
+    assert books.pending.next_send(0.9) is None
+    assert ids(books.send(now=1.0)) == ["id0"]
+
+
+def test_after_each_refusal_one_tries_later_and_after_each_success_sooner(books: Books) -> None:
+    for number in range(20):
+        books.add(f"id{number}", patient=True)
+    books.send(*[OVERLOADED] * 20)
+    now, waits = 0.0, []
+
+    for said in (OVERLOADED, OVERLOADED, Admitted.QUEUED, Admitted.QUEUED):
+        due = books.pending.delayed_until()
+        waits.append(due - now)
+        now = due
+        assert len(books.send(said, now=now).flights) == 1
+    waits.append(books.pending.delayed_until() - now)
+
+    assert waits == [1.0, 4.0, 16.0, 16.0, 8.0]
+
+
+def test_an_answer_lets_the_next_one_come_within_a_part_of_the_time_it_took(books: Books) -> None:
+    for number in range(4):
+        books.add(f"id{number}", patient=True)
+    books.send(Admitted.QUEUED, *[OVERLOADED] * 3)
+
+    books.receive("id0", result(), now=0.4)
+
+    assert 0.4 <= books.pending.delayed_until() <= 0.5
+    assert ids(books.send(now=0.5)) == ["id1"]
+
+
+def test_an_answer_brings_no_token_to_who_is_over_a_rate(books: Books) -> None:
+    for number in range(3):
+        books.add(f"id{number}", patient=True)
+    books.send(Admitted.QUEUED, *[Overloaded("rate", 1000, "rate")] * 2)
+
+    books.receive("id0", result(), now=0.4)
+
+    assert books.pending.delayed_until() == 1.0
+
+
+def test_one_tenants_refusal_holds_back_no_other_tenant(books: Books) -> None:
+    books.add("a", patient=True)
+    books.send(OVERLOADED)
+    other = parcel(PoolKeys("p"), "b", 1, "acme", b"data")
+
+    books.pending.add(Ticket("b", "p", "m", 60.0, 60.0, patient=True), other)
+
+    assert ids(books.send(now=0.1)) == ["b"]
+
+
+def test_who_gave_up_while_he_was_held_back_is_not_sent(books: Books) -> None:
+    first, _ = books.add("a", deadline=0.5, patient=True), books.add("b", patient=True)
+    books.send(OVERLOADED, OVERLOADED)
+
+    assert books.pending.expired(0.6) == [first]
+
+    send = books.pending.next_send(1.0)
+    assert send == Withdraw("p", ["a"])
+    assert ids(books.send(now=1.0)) == ["b"]

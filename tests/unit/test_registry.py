@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
 import pytest
 
 from common.errors import ConfigError, ModelNotFound
-from common.tensor import Array
-from inference_worker.backends.base import Backend, Context
-from inference_worker.registry import Registry
+from inference_worker.registry import Registry, Title
 from inference_worker.spec import ModelSpec
-
-
-class Nothing(Backend):
-    """A backend that is never run here."""
-
-    def load(self, context: Context) -> None:
-        raise NotImplementedError
-
-    def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
 
 
 def registry_of(*models: str, **aliases: str) -> Registry:
@@ -33,8 +17,12 @@ def registry_of(*models: str, **aliases: str) -> Registry:
     for model in models:
         name, _, version = model.partition(":")
         labels = tuple(alias for alias, labelled in aliases.items() if labelled == version)
-        registry.register(ModelSpec(name, version, "python", aliases=labels), Nothing())
+        add(registry, ModelSpec(name, version, "python", aliases=labels))
     return registry
+
+
+def add(registry: Registry, spec: ModelSpec) -> None:
+    registry.replace(spec.name, [*registry.versions(spec.name), Title(spec, "")])
 
 
 def found(registry: Registry, name: str, version: str | None = None) -> str:
@@ -95,7 +83,7 @@ def test_all_models_are_listed_once_by_name_and_version() -> None:
 def test_a_label_leads_to_one_version_only(spec: ModelSpec, told: str) -> None:
     registry = registry_of("m:1", prod="1")
     with pytest.raises(ConfigError) as caught:
-        registry.register(spec, Nothing())
+        add(registry, spec)
     assert str(caught.value) == told
     assert len(registry.list()) == 1, "nothing of it is registered"
 
@@ -114,7 +102,26 @@ def test_an_empty_registry_says_so() -> None:
         Registry().get("x")
 
 
-def test_threads_may_register_while_others_look() -> None:
+def test_what_replaces_a_model_replaces_all_of_its_versions_at_once() -> None:
+    registry = registry_of("m:1", "m:2", "other:1", prod="1")
+
+    registry.replace("m", [Title(ModelSpec("m", "3", "python", aliases=("prod",)), "")])
+
+    assert found(registry, "m", "prod") == "m:3"
+    assert [title.key for title in registry.list()] == [("m", "3"), ("other", "1")]
+
+
+def test_without_versions_a_model_is_gone() -> None:
+    registry = registry_of("m:1", "other:1")
+
+    registry.replace("m", [])
+
+    assert registry.versions("m") == ()
+    with pytest.raises(ModelNotFound, match="no model 'm' is served here; there is other"):
+        registry.get("m")
+
+
+def test_threads_may_replace_while_others_look() -> None:
     # Given one thread that looks all the time
     registry = registry_of("m:0")
     stop = threading.Event()
@@ -127,19 +134,11 @@ def test_threads_may_register_while_others_look() -> None:
 
     looking = threading.Thread(target=look)
     looking.start()
-    # When four others register versions
-    adding = [threading.Thread(target=_register, args=(registry, range(1 + n, 200, 4))) for n in range(4)]
-    for thread in adding:
-        thread.start()
-    for thread in adding:
-        thread.join()
+    # When another one adds versions
+    for version in range(1, 200):
+        add(registry, ModelSpec("m", str(version), "python"))
     stop.set()
     looking.join()
     # Then the default never went back, and nothing is lost
     assert seen == sorted(seen)
     assert len(registry.list()) == 200
-
-
-def _register(registry: Registry, versions: range) -> None:
-    for version in versions:
-        registry.register(ModelSpec("m", str(version), "python"), Nothing())

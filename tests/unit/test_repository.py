@@ -56,6 +56,21 @@ def test_versions_with_the_same_alias_are_told_before_any_is_loaded(tmp_path: Pa
     )
 
 
+def test_what_is_broken_outside_of_the_scope_is_passed_over_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_version(tmp_path, "a", "1")
+    for version in ("1", "2"):
+        add_version(tmp_path, "twins", version, 'aliases = ["prod"]')
+    add_version(tmp_path, "half", "1", "backend = ")
+
+    found = discover(tmp_path, scope=lambda name, version, aliases: name == "a")
+
+    assert {spec.name for spec in found} == {"a", "twins"}
+    assert "half/1/model.toml" in caplog.text
+    assert "both have the alias 'prod'" in caplog.text
+
+
 def test_a_models_folder_knows_where_it_is_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = add_version(tmp_path, "a", "1")
     monkeypatch.chdir(folder)
@@ -127,7 +142,7 @@ def test_what_a_file_imports_is_not_its_own_model(tmp_path: Path) -> None:
         ),
         (
             "from inference_worker import model\n@model(rows=0)\ndef f(x): return x\n",
-            "mymodel.py: f: batch.rows must be an integer from 1; got 0",
+            "mymodel.py: f: batch.rows must be an integer from 1 to 65536; got 0",
         ),
     ],
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
 from common.errors import Cancelled, DeadlineExceeded, ModelError
 from common.tensor import Array
@@ -16,7 +19,7 @@ from inference_worker.marks import Marks
 from inference_worker.outcome import Outcome
 from inference_worker.registry import Loaded
 from inference_worker.runner import Runner, WrongRowsError
-from tests.support.items import model, parts
+from tests.support.items import model, part, parts
 
 
 class Closing:
@@ -123,3 +126,105 @@ def test_what_is_cancelled_when_its_batch_is_collated_does_not_run() -> None:
     outcomes = run(parts(model(fragile), [1], number=7), marks)
     assert isinstance(outcomes[0].error, Cancelled)
     assert fragile.runs == 0
+
+
+@pytest.mark.parametrize("count", [*range(1, 18), 31, 33, 47, 64])
+def test_one_culprit_among_any_number_costs_at_most_two_runs_for_each_halving_and_one(count: int) -> None:
+    for at in range(count):
+        fragile = Fragile()
+        numbers = [number + 100 for number in range(count)]
+        numbers[at] = 13
+        outcomes = run(values(model(fragile, rows=64), numbers))
+        assert [one.error is not None for one in outcomes] == [number == 13 for number in numbers]
+        assert fragile.runs - 1 <= 2 * math.log2(count) + 1
+
+
+def test_parts_that_fail_only_beside_each_other_all_have_results() -> None:
+    def infer(batch: Mapping[str, Array]) -> dict[str, Array]:
+        if len(batch["x"]) > 1:
+            raise ValueError("one at a time")
+        return {"output": batch["x"]}
+
+    assert all(one.error is None for one in run(values(model(infer, rows=8), list(range(8)))))
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+class Small:
+    """A device on which batches of up to `most` elements fit."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.sizes: list[int] = []
+
+    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        self.sizes.append(batch["x"].size)
+        if batch["x"].size > self._most:
+            raise MemoryError("the device is full")
+        return {"output": batch["x"].sum(axis=1)}
+
+
+def test_a_batch_that_does_not_fit_runs_as_smaller_ones_and_nobody_sees_it() -> None:
+    small = Small(10)
+    outcomes = run(values(model(small, rows=64), list(range(64))))
+    assert [one.outputs["output"].item() for one in outcomes] == list(range(64))
+    assert all(one.error is None for one in outcomes)
+
+
+def test_what_did_not_fit_is_remembered_for_the_rest_of_the_batch_and_for_the_next_ones() -> None:
+    small = Small(10)
+    run(values(model(small, rows=64), list(range(200))))
+    failed = [size for size in small.sizes if size > 10]
+    # None of these sizes runs again; a size between, to which it has grown, may.
+    assert failed[:3] == [64, 32, 16]
+    assert max(failed[3:], default=0) < 16
+
+
+def test_a_request_of_many_rows_is_cut_where_it_does_not_fit() -> None:
+    small = Small(40)
+    outcomes = run(parts(model(small, shape=(10,), rows=64), np.arange(160).reshape(16, 10)))
+    found = np.concatenate([one.outputs["output"] for one in sorted(outcomes, key=lambda one: one.part.start)])
+    assert found.tolist() == np.arange(160).reshape(16, 10).sum(axis=1).tolist()
+    assert [(one.part.start, one.part.rows) for one in outcomes] == [(0, 4), (4, 4), (8, 4), (12, 4)]
+
+
+def test_what_does_not_fit_even_alone_is_an_error_with_figures_and_its_neighbours_have_results() -> None:
+    loaded = model(Small(10), pad={"x": 0.0})
+    outcomes = run([part(loaded, 4, number=1), part(loaded, 5, number=2), part(loaded, 50, number=3)])
+    errors = {one.part.length: one.error for one in outcomes}
+    assert errors[4] is None
+    assert errors[5] is None
+    assert isinstance(errors[50], ModelError)
+    assert str(errors[50]) == (
+        "model 'm:1' ran out of memory on one row of 50 elements, alone in its batch; send a smaller input, or serve "
+        "the model where there is more memory: MemoryError: the device is full"
+    )
+
+
+def test_the_arrays_of_a_batch_that_did_not_fit_are_gone_before_smaller_ones_run() -> None:
+    alive: list[weakref.ref[Array]] = []
+
+    def infer(batch: Mapping[str, Array]) -> dict[str, Array]:
+        assert all(one() is None for one in alive)
+        activations = batch["x"] * 2
+        alive.append(weakref.ref(activations))
+        if len(activations) > 2:
+            raise MemoryError
+        return {"output": batch["x"]}
+
+    assert all(one.error is None for one in run(values(model(infer, rows=8), list(range(8)))))
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_counts_rows_padding_and_why_batches_went_out() -> None:
+    holding = Holding(1000)
+    loaded = model(pad={"x": 0.0}, rows=4)
+    holding.add(part(loaded, length, number=length) for length in (1, 2, 3, 4, 10))
+    runner = Runner(holding, Marks(RedisClock()), Closing(holding), lambda some, here: None)
+    runner.run()
+    tally = runner.tally
+    assert (tally.batches, tally.rows, tally.useful, tally.padded) == (2, 5, 20, 26)
+    assert tally.reasons() == {"full": 1, "idle": 1}

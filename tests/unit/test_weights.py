@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from common.errors import ConfigError
-from inference_worker.weights import digest, files_in, resolve
+from inference_worker.weights import digest, file_digest, files_in, resolve
 
 
 @pytest.fixture
@@ -61,9 +62,24 @@ def test_the_digest_is_of_names_and_contents_and_of_nothing_else(folder: Path, t
     (moved / "__pycache__" / "model.pyc").write_bytes(b"x")
     (moved / ".model.toml.swp").write_bytes(b"x")
     # Then the digest stays, and is the one that any process computes
-    assert digest(files_in(moved)) == first == "4429599940d350e765e55de2f0fd52bb610b0f2e"
+    assert digest(files_in(moved)) == first == "743a2c4f78fe24dda1e65758ff8faa0016f464f9"
     # When a name or a content changes, so does the digest
     (moved / "weights.bin").write_bytes(b"1235")
     changed = digest(files_in(moved))
     (moved / "weights.bin").rename(moved / "weights2.bin")
     assert len({first, changed, digest(files_in(moved))}) == 3
+
+
+def test_a_link_that_leads_out_of_the_folder_is_told_and_one_inside_is_a_file(folder: Path) -> None:
+    (folder / "again.bin").symlink_to("weights.bin")
+    assert {label for label, _ in files_in(folder)} == {"again.bin", "sub/vocab.txt", "weights.bin"}
+
+    (folder / "outside").symlink_to(folder.parent)
+    with pytest.raises(ConfigError, match="'outside' leads out of"):
+        list(files_in(folder))
+
+
+def test_a_file_that_changes_has_another_digest(folder: Path) -> None:
+    before = file_digest(folder / "weights.bin")
+    (folder / "weights.bin").write_bytes(b"4321")
+    assert file_digest(folder / "weights.bin") != before == hashlib.blake2b(b"1234", digest_size=32).digest()

@@ -9,8 +9,11 @@ import pytest
 
 from common.errors import ConfigError
 from inference_worker.backends import open_model
+from inference_worker.backends.base import Backend
+from inference_worker.host_cache import CACHE_VARIABLE
 from inference_worker.repository import discover
-from tests.support.model_folders import KINDS, one_line, refusal
+from inference_worker.spec import ModelSpec
+from tests.support.model_folders import KINDS, make_model, one_line, refusal
 
 
 def test_declared_tensors_must_be_those_of_the_onnx_file(tmp_path: Path) -> None:
@@ -37,3 +40,52 @@ def test_integers_become_the_floats_that_an_onnx_file_takes(tmp_path: Path) -> N
 
 def test_the_onnx_file_must_be_named(tmp_path: Path) -> None:
     assert "onnx.file is missing; it must name the .onnx file" in refusal(tmp_path, 'backend = "onnx"')
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> ModelSpec:
+    """y = x times a matrix of 2 MiB, which is worth sharing."""
+    from onnx import TensorProto, helper, numpy_helper, save_model
+
+    matrix = np.random.default_rng(1).standard_normal((700, 700)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "matrix"], ["y"])],
+        "large",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 700])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 700])],
+        [numpy_helper.from_array(matrix, "matrix")],
+    )
+    spec = make_model(tmp_path, 'backend = "onnx"\n[onnx]\nfile = "m.onnx"\n', name="large")
+    assert spec.folder is not None
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save_model(model, spec.folder / "m.onnx")
+    np.save(spec.folder / "expected.npy", matrix.sum(axis=0))
+    return spec
+
+
+def computes(spec: ModelSpec, backend: Backend) -> bool:
+    assert spec.folder is not None
+    found = backend.infer({"x": np.ones((1, 700), np.float32)})["y"][0]
+    return np.allclose(found, np.load(spec.folder / "expected.npy"), atol=1e-3)
+
+
+def test_large_weights_are_mapped_from_the_hosts_cache_so_that_processes_share_them(
+    large: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    backend = open_model(large, "cpu", 1)
+
+    (weights,) = (tmp_path / "cache" / "onnx").glob("*/model.weights")
+    assert str(weights) in Path("/proc/self/maps").read_text()
+    assert computes(large, backend)
+    backend.close()
+
+
+def test_a_cache_that_cannot_be_written_costs_the_sharing_and_not_the_model(
+    large: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
+
+    assert computes(large, open_model(large, "cpu", 1))
+    assert "processes will not share the weights of" in caplog.text

@@ -100,7 +100,7 @@ def test_a_state_dict_that_would_run_code_is_refused(tmp_path: Path) -> None:
     spec = KINDS["torch code with a state dict"][0](tmp_path)
     assert spec.folder is not None
     torch.save({"linear.weight": torch.nn.Linear(3, 3)}, spec.folder / "w.pt")
-    with pytest.raises(ConfigError, match=r"'w\.pt' cannot be read: UnpicklingError: ") as caught:
+    with pytest.raises(ConfigError, match=r"'w\.pt' is no state dict of .* name that \.safetensors file") as caught:
         open_model(spec, "cpu", 1)
     one_line(caught)
 

@@ -1,0 +1,87 @@
+"""Real gateways for a test: `inference-worker gateway`, on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+READY_S = 30.0
+STOP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that runs; `address` is `127.0.0.1:PORT`."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    _output: IO[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def printed(self) -> str:
+        return os.pread(self._output.fileno(), 1 << 20, 0).decode()
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def gateway(redis_url: str, pool: str, folder: Path, *options: str) -> Iterator[Gateway]:
+    """One that leads all requests to `pool`. At the block's end it must drain and exit with 0."""
+    routes = folder / "routes.toml"
+    if not routes.exists():
+        routes.write_text(f'default = "{pool}"\n')
+    with tempfile.TemporaryFile() as output:
+        command = [
+            sys.executable, "-m", "inference_worker.cli", "gateway", "--http", "127.0.0.1:0", "--routes", str(routes),
+            "--notice", "0.2", *options,
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "INFERENCE_WORKER_BROKER": redis_url},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield Gateway(_address(process, output), process, output)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(STOP_S) == 0
+        except BaseException as error:
+            error.add_note(f"the gateway printed:\n{os.pread(output.fileno(), 1 << 20, 0).decode()}")
+            raise
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], output: IO[bytes]) -> str:
+    def said() -> re.Match[str] | None:
+        printed = os.pread(output.fileno(), 1 << 20, 0).decode()
+        assert process.poll() is None, f"the gateway ended with {process.returncode}"
+        return re.search(r"http://(127\.0\.0\.1:\d+) takes requests", printed)
+
+    found = wait_until(said, "the gateway takes requests", READY_S)
+    assert found is not None
+    return found[1]
