@@ -46,8 +46,8 @@ class Order:
 class Report:
     """What became of an order in one worker process. `models` are those that it changed, as `name:version`.
 
-    `seconds` is the time that it took there, `memory` the bytes of the process after it. `note`: what an operator should
-    know though it went well.
+    `seconds` is the time that it took there, `memory` the bytes of the process after it. `note`: what an operator
+    should know though it went well.
     """
 
     order: str

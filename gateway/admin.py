@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.connect import broker_errors, error_kind
-from common.errors import AccessDenied, InferenceError
+from common.errors import AccessDenied, InferenceError, InternalError
 from common.keys import GROUP, POOLS, PRIORITIES, RELEASED, PoolKeys, priority_of
 from common.memory import Memory, read_memory
 from common.scripts import BYTES, models_read
@@ -103,8 +103,8 @@ class Admin:
         try:
             with broker_errors():
                 return read_memory(self._redis.execute_command("INFO", "memory"))
-        except AccessDenied:
-            return None
+        except (AccessDenied, InternalError):
+            return None  # Or a server that has no INFO, such as a proxy.
 
     def _status(self, pool: str, now_ms: int) -> PoolStatus:
         keys = PoolKeys(pool)

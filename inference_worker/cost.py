@@ -32,6 +32,8 @@ FIT_EACH_UP_TO, FIT_EVERY = 100, 8
 #: A size that was tried so often is known; until all near ones are, every fourth batch may try one.
 KNOWN_AFTER = 2
 TRIAL_EVERY = 4
+#: Of batches as quick as this there are many: once their size is known well, one of so many is learned from.
+QUICK_S, QUICK_EVERY, QUICK_AFTER = 0.001, 8, 100
 #: A known size is tried again after so many batches without it and without a trial: the device's other users may have
 #: come or gone.
 STALE_AFTER = 500
@@ -77,7 +79,10 @@ class CostModel:
     def learn(self, size: int, useful: int, seconds: float) -> None:
         """A batch of `size` padded elements, of them `useful` no padding, took `seconds`."""
         self._batches += 1
-        self._count(frexp(size)[1], size, max(seconds, 1e-9))
+        cell = frexp(size)[1]
+        if seconds < QUICK_S and self._batches % QUICK_EVERY and self._counts[cell] >= QUICK_AFTER:
+            return
+        self._count(cell, size, max(seconds, 1e-9))
         if self._batches < FIT_EACH_UP_TO or self._batches % FIT_EVERY == 0:
             self._fit()
         self._spent_s += (seconds - self._spent_s) * RATE_WEIGHT

@@ -59,7 +59,8 @@ class _Failure:
         """Raises it while it is too soon for another try, and at any time for one who has waited for this one."""
         left_s = self._until_s - now_s
         if waited or left_s > 0:
-            again = "" if isinstance(self._error, NeverFitsError) else f" (tried again from {max(0.0, left_s):.1f} s on)"
+            waits = not isinstance(self._error, NeverFitsError)
+            again = f" (tried again from {max(0.0, left_s):.1f} s on)" if waits else ""
             raise ModelUnavailable(f"{self._error.message}{again}")
 
 
@@ -263,5 +264,8 @@ class Library:
         return [shelf for shelf in self._leaving if not self.held.uses(shelf.loaded)]
 
     def _wake(self) -> None:
+        # Unless somebody may wait for room or for what leaves: this is called for nearly each request.
+        if self._budget is None and not self._leaving:
+            return
         with self._changed:
             self._changed.notify_all()

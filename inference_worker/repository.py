@@ -33,8 +33,8 @@ LAYOUT = f"a .py file, or a folder of <name>/<version>/{MANIFEST}"
 def models_at(place: str, options: RemoteOptions | None = None, scope: Scope = everything) -> list[ModelSpec]:
     """The models at a path, or at a URL as it is now: of that only the declarations are fetched.
 
-    `options` are those of the environment by default. What is broken outside of `scope` is passed over. Raises ConfigError, and RepositoryUnavailable where a store
-    does not answer and the cache holds nothing of it.
+    `options` are those of the environment by default. What is broken outside of `scope` is passed over. Raises
+    ConfigError, and RepositoryUnavailable where a store does not answer and the cache holds nothing of it.
     """
     if not is_url(place):
         return discover(Path(place), scope=scope)

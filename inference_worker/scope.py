@@ -1,4 +1,4 @@
-"""Which models somebody looks for in a repository: these must be sound there, and what else is broken is passed over."""
+"""Which models somebody looks for in a repository: these must be sound there, and others may be broken."""
 
 from __future__ import annotations
 

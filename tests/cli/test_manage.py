@@ -65,7 +65,7 @@ def test_a_pool_without_workers_is_a_configuration_error(
     assert f"pool '{pool}' has no worker that could {verb} model 'scale'" in done.error
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf", "1e30"])
+@pytest.mark.parametrize("seconds", ["604801", "1e30"])
 def test_a_timeout_that_is_none_is_refused(shell: CommandLine, redis_url: str, pool: str, seconds: str) -> None:
     models = shell.folder / "models"
     write_scaling(models, pool, "1", 1)

@@ -15,6 +15,7 @@ ALLOWED = {
     "inference_worker/clock.py": "a first guess of Redis's time, until the first answer from Redis",
     "inference_worker/supervisor.py": "when a worker was started and heard, for `status`",
     "inference_worker/cli/keys.py": "API keys end on a date",
+    "inference_worker/cli/lines.py": "when something happened, for a person who reads the log",
     "inference_worker/cli/repository.py": "how long ago a model was used, for a person",
     "inference_worker/backends/onnx_prepared.py": "the age of files, which carry the wall clock's times",
 }

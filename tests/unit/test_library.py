@@ -104,6 +104,18 @@ def test_who_waited_for_a_load_that_failed_is_told_however_late_he_looks() -> No
         library.lend(place(1), "a", None)
 
 
+def test_of_a_model_that_can_never_fit_no_other_try_is_promised() -> None:
+    library = library_of(A, limit=100)
+    library.lend(place(1), "a", None)
+    with pytest.raises(ModelUnavailable) as caught:
+        library.make_room("model 'a:1'", 101)
+
+    library.failed(A, caught.value)
+
+    with pytest.raises(ModelUnavailable, match=r"more than the whole memory budget of .*; raise --memory-budget$"):
+        library.lend(place(1), "a", None)
+
+
 def test_a_failed_load_is_tried_again_after_a_while() -> None:
     clock = Clock()
     library = Library(clock=clock)

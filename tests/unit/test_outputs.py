@@ -40,7 +40,7 @@ def declaring(*forms: tuple[str, tuple[int, ...]]) -> ModelSpec:
         ("UINT8", (), {"y": [1, 256]}, "y: UINT8[] and gave INT64[2] with values beyond those of UINT8"),
         ("UINT64", (), {"y": [1, -1]}, "y: UINT64[] and gave INT64[2] with values beyond those of UINT64"),
         ("FP16", (), {"y": np.array([1, 1e9])}, "y: FP16[] and gave FP64[2] with values beyond those of FP16"),
-        ("FP32", (-1,), {"y": [[1], [2, 3]]}, "output 'y' cannot become an array: "),
+        ("FP32", (-1,), {"y": [[1], [2, 3]]}, "model 'm:1' gave rows of its output 'y' that cannot become an array: "),
     ],
 )
 def test_what_is_not_as_declared_is_named_with_both(

@@ -99,6 +99,16 @@ def test_a_scalar_output_is_a_wrong_number_of_rows() -> None:
     assert "a scalar" in str(outcomes[0].error)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(None, "NoneType"), ("text", "str"), ((one for one in [1]), "generator")],
+    ids=["None", "text", "generator"],
+)
+def test_what_has_no_rows_at_all_is_named_by_its_type(value: object, told: str) -> None:
+    [outcome] = run(values(model(lambda batch: {"output": value}), [1]))
+    assert f"returned a value of type {told} for 'output' for a batch of 1; an output is an array" in str(outcome.error)
+
+
 def test_nan_is_an_error_only_for_its_own_part_and_only_where_the_model_asks() -> None:
     def infer(batch: Mapping[str, Array]) -> dict[str, Any]:
         return {"output": np.where(batch["x"] == 13, np.nan, batch["x"])}

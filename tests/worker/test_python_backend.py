@@ -85,7 +85,8 @@ def test_python_floats_keep_their_precision_where_fp64_is_declared(tmp_path: Pat
 
 def test_rows_that_differ_in_size_are_a_model_error(tmp_path: Path) -> None:
     backend = python_model(tmp_path, "def run(x):\n    return [[1], [2, 3]]\n")
-    with pytest.raises(ModelError, match="model 'm:1' gave rows of its output 'output' that cannot become an array: ") as caught:
+    told = "model 'm:1' gave rows of its output 'output' that cannot become an array: "
+    with pytest.raises(ModelError, match=told) as caught:
         backend.infer({"x": np.zeros(2)})
     one_line(caught)
 
