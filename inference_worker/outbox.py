@@ -145,7 +145,7 @@ class Outbox:
 
     def _finish(self, item: Item, parts: list[Outcome]) -> Finish | None:
         """None where the model's own threads postprocess it: then it comes back as an answer."""
-        error = next((part.error for part in parts if part.error is not None), None)
+        error = parts[0].error if len(parts) == 1 else next((one.error for one in parts if one.error is not None), None)
         if error is None and POSTPROCESS in item.loaded.backend.stages:
             self._away += 1
             self._aside.put(item, partial(self._finish_aside, parts))
@@ -242,11 +242,9 @@ def _chosen(item: Item, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
 
 def _reply(item: Item, parts: list[Outcome], outputs: Mapping[str, Tensor], error: InferenceError | None) -> Reply:
     first = parts[0]
-    timings = Timings(
-        item.queue_us,
-        max(0, int((first.started_s - item.taken_s) * 1e6)),
-        sum(part.compute_us for part in parts),
-        max(part.batch_rows for part in parts),
-    )
+    compute_us, batch_rows = first.compute_us, first.batch_rows
+    if len(parts) > 1:
+        compute_us, batch_rows = sum(part.compute_us for part in parts), max(part.batch_rows for part in parts)
+    timings = Timings(item.queue_us, max(0, int((first.started_s - item.taken_s) * 1e6)), compute_us, batch_rows)
     spec = item.loaded.spec
     return Reply(item.request.id, spec.name, spec.version, outputs, error, timings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from common.errors import InvalidRequest, ModelError
 from common.keys import is_bulk, priority_of
 from common.names import shorten
-from common.tensor import Array, as_array, dtype_name
+from common.tensor import Array, as_array, dtype_name, numpy_dtype
 from inference_worker.backends.base import ModelRequest
 from inference_worker.item import Item, Part, Signature
 from inference_worker.padding import longest, row_shapes
@@ -134,6 +135,8 @@ def _wrong_stage(spec: ModelSpec, problem: str) -> ModelError:
 
 def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
     """The array's rows, or None for a single item."""
+    if _is_single(declared, array.dtype, array.shape):
+        return None
     if dtype_name(array) != declared.dtype and not _same_in_numpy(declared.dtype, array):
         raise InvalidRequest(
             f"input '{declared.name}' of model '{spec.name}' must be {declared.dtype}; got {dtype_name(array)}"
@@ -148,6 +151,17 @@ def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
             f"got {list(array.shape)}"
         )
     return array.shape[0] if extra else None
+
+
+@lru_cache(maxsize=4096)
+def _is_single(declared: TensorSpec, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an array is just one declared item, as most are. Objects need a closer look."""
+    fits = len(shape) == len(declared.shape) and all(map(_is_size, declared.shape, shape))
+    return fits and dtype.kind != "O" and declared.dtype != "BYTES" and dtype == numpy_dtype(declared.dtype)
+
+
+def _is_size(wanted: int, size: int) -> bool:
+    return wanted in (-1, size)
 
 
 def _same_in_numpy(dtype: str, array: Array) -> bool:
