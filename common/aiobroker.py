@@ -47,8 +47,7 @@ class AsyncBroker:
 
     async def workers(self) -> int:
         """How many worker processes have a lease that holds."""
-        seconds, micros = await self._execute("TIME")
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        now_ms = scripts.time_read(await self._execute("TIME"))
         return int(await self._execute("ZCOUNT", self.keys.leases, now_ms, "+inf"))
 
     async def is_in_flight(self, request_id: str) -> bool:

@@ -360,6 +360,12 @@ class Published(NamedTuple):
     generation: bytes = b""
 
 
+def time_read(raw: Sequence[Any]) -> int:
+    """TIME's reply, seconds and microseconds, as milliseconds."""
+    seconds, micros = raw
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
 def models_read(raw: Mapping[bytes, bytes] | Sequence[bytes]) -> dict[str, bytes]:
     """HGETALL's reply, a map or a flat list, as redis-py gives it: `name:version` -> metadata, model -> plan."""
     pairs = raw.items() if isinstance(raw, Mapping) else zip(raw[::2], raw[1::2], strict=True)

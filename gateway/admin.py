@@ -10,7 +10,7 @@ from common.connect import broker_errors, error_kind
 from common.errors import AccessDenied, InferenceError, InternalError
 from common.keys import GROUP, POOLS, PRIORITIES, RELEASED, PoolKeys, priority_of
 from common.memory import Memory, read_memory
-from common.scripts import BYTES, models_read
+from common.scripts import BYTES, models_read, time_read
 from common.traffic import Plan, read_plans
 from common.wire import unpack_map
 from gateway.catalog import Catalog, ModelInfo, read_models
@@ -95,8 +95,7 @@ class Admin:
         """These pools, or all of them."""
         names = self.pools() if pools is None else pools
         with broker_errors():
-            seconds, micros = self._redis.execute_command("TIME")
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+            now_ms = time_read(self._redis.execute_command("TIME"))
         return Snapshot(now_ms, tuple(self._status(name, now_ms) for name in names), self._memory())
 
     def _memory(self) -> Memory | None:

@@ -13,7 +13,7 @@ from common.errors import InvalidRequest, Overloaded
 from common.keys import PRIORITIES, priority_of
 from common.names import shorten
 from common.protocol import sender_of
-from common.scripts import Submission
+from common.scripts import Submission, time_read
 from common.wire import peek, unpack_map
 from gateway.result import Result, read_reply
 
@@ -159,8 +159,7 @@ class DeadLetters:
         return list(found)
 
     def _now_ms(self) -> int:
-        seconds, micros = self._execute("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        return time_read(self._execute("TIME"))
 
     def _execute(self, *command: Any) -> Any:
         with broker_errors():

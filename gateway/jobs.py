@@ -15,6 +15,7 @@ from common.aiobroker import AsyncBroker
 from common.connect import broker_errors
 from common.errors import Cancelled, DeadlineExceeded, InferenceError, InvalidRequest, Overloaded
 from common.keys import PoolKeys, job_key
+from common.scripts import time_read
 from common.wire import pack, unpack_map
 from gateway.call import Call
 from gateway.catalog import Catalog
@@ -115,8 +116,7 @@ class Jobs:
         await self._execute("SET", job_key(job.id), pack(asdict(job)), "PX", ttl_ms)
 
     async def _now_ms(self) -> int:
-        seconds, micros = await self._execute("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        return time_read(await self._execute("TIME"))
 
     def _broker(self, job: Job) -> AsyncBroker:
         return AsyncBroker(self._redis, job.pool)

@@ -15,7 +15,7 @@ from common.tensor import Array, Tensor, as_array, dtype_name, from_numpy, numpy
 from common.wire import MAX_BYTES
 from inference_worker.backends.base import ModelRequest
 from inference_worker.registry import Loaded
-from inference_worker.spec import ModelSpec, TensorSpec
+from inference_worker.spec import ModelSpec, TensorSpec, fits
 
 _BF16 = "BF16"
 _NAMES = f"a name has 1 to {MAX_NAME} letters, digits, '.', '_' or '-' and starts with a letter or digit"
@@ -87,22 +87,12 @@ def _declared(spec: ModelSpec, declared: TensorSpec, outputs: Mapping[Any, Any],
     if type(array) is not np.ndarray:
         array = to_array(spec, name, array, declared.dtype)
     shape = array.shape
-    if not _fits(declared.shape, shape):
+    if not shape or not fits(declared.shape, shape[1:]):
         raise _wrong(spec, f"declares the output {declared}, with the rows first, and gave {_form(array)}")
     if shape[0] != rows:
         raise _wrong_rows(spec, name, shape, rows)
     dtype = numpy_dtype(declared.dtype)
     return array if array.dtype is dtype or array.dtype == dtype else _converted(spec, declared, array, dtype)
-
-
-@lru_cache(maxsize=4096)
-def _fits(declared: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether an array's shape, rows first, is a declared one."""
-    return len(shape) == len(declared) + 1 and all(map(_is_size, declared, shape[1:]))
-
-
-def _is_size(wanted: int, size: int) -> bool:
-    return wanted in (-1, size)
 
 
 def _converted(spec: ModelSpec, declared: TensorSpec, array: Array, dtype: np.dtype[Any]) -> Array:

@@ -17,7 +17,7 @@ from inference_worker.backends.base import ModelRequest
 from inference_worker.item import Item, Part, Signature
 from inference_worker.padding import longest, row_shapes
 from inference_worker.registry import Loaded
-from inference_worker.spec import MAX_ROWS, ModelSpec, TensorSpec
+from inference_worker.spec import MAX_ROWS, ModelSpec, TensorSpec, fits
 
 #: A lower priority's part goes first once it has waited so much longer: urgent ones pass, none starves.
 HEAD_START_S = (0.0, 0.05, 0.2)
@@ -142,9 +142,7 @@ def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
             f"input '{declared.name}' of model '{spec.name}' must be {declared.dtype}; got {dtype_name(array)}"
         )
     extra = array.ndim - len(declared.shape)
-    sizes = array.shape[extra:] if extra in (0, 1) else ()
-    fits = extra in (0, 1) and all(want in (-1, size) for want, size in zip(declared.shape, sizes, strict=True))
-    if not fits:
+    if extra not in (0, 1) or not fits(declared.shape, array.shape[extra:]):
         rows = ", ".join(map(str, ("rows", *declared.shape)))
         raise InvalidRequest(
             f"input '{declared.name}' of model '{spec.name}' must have shape {list(declared.shape)} or [{rows}]; "
@@ -156,12 +154,9 @@ def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
 @lru_cache(maxsize=4096)
 def _is_single(declared: TensorSpec, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
     """Whether an array is just one declared item, as most are. Objects need a closer look."""
-    fits = len(shape) == len(declared.shape) and all(map(_is_size, declared.shape, shape))
-    return fits and dtype.kind != "O" and declared.dtype != "BYTES" and dtype == numpy_dtype(declared.dtype)
-
-
-def _is_size(wanted: int, size: int) -> bool:
-    return wanted in (-1, size)
+    if not fits(declared.shape, shape) or dtype.kind == "O" or declared.dtype == "BYTES":
+        return False
+    return dtype == numpy_dtype(declared.dtype)
 
 
 def _same_in_numpy(dtype: str, array: Array) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,12 @@ class ModelSpec:
     def limit_s(self) -> float:
         """Seconds that one batch may take."""
         return BATCH_LIMIT_S if self.timeout_s is None else self.timeout_s
+
+
+@lru_cache(maxsize=4096)
+def fits(declared: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether one item's shape is a declared one, of which -1 is any size."""
+    return len(shape) == len(declared) and all(want in (-1, size) for want, size in zip(declared, shape, strict=True))
 
 
 def check_apart(one: ModelSpec, other: ModelSpec) -> None:
