@@ -24,9 +24,9 @@ from benchmarks.harness import table
 from common.tensor import Array
 from inference_worker.backends import open_model
 from inference_worker.backends.base import ModelRequest
-from inference_worker.collate import pad_rows
-from inference_worker.repository import discover
-from inference_worker.spec import ModelSpec
+from inference_worker.batching.collate import pad_rows
+from inference_worker.models.repository import discover
+from inference_worker.models.spec import ModelSpec
 
 Batch = Mapping[str, Array]
 Run = Callable[[Batch], Array]
@@ -88,7 +88,7 @@ def _module(form: str, spec: ModelSpec) -> Any:
     import torch
     from safetensors.torch import load_file
 
-    from inference_worker.code import load_object
+    from inference_worker.models.code import load_object
 
     assert spec.folder is not None
     if form == "torch.export":

@@ -28,10 +28,10 @@ from benchmarks.harness import percentile, table
 from common.protocol import Request
 from common.scripts import Entry
 from inference_worker.backends.base import Backend, Context, ModelRequest
-from inference_worker.batcher import Batcher
+from inference_worker.batching.batcher import Batcher
 from inference_worker.item import Batch, Item, Part
-from inference_worker.registry import Loaded
-from inference_worker.spec import BatchLimits, ModelSpec
+from inference_worker.models.registry import Loaded
+from inference_worker.models.spec import BatchLimits, ModelSpec
 
 ROWS = 64
 LOADS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)

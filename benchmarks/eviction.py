@@ -22,7 +22,7 @@ from benchmarks.harness import percentile, resident_mb, table, workers
 from common.connect import connect
 from common.embedded import EmbeddedRedis
 from gateway import Client
-from gateway.admin import Admin
+from gateway.admin.pools import Admin
 
 POOL = "eviction"
 CODE = """

@@ -9,9 +9,9 @@ from typing import Any
 
 from benchmarks.harness import ROOT
 from inference_worker.backends import open_model
-from inference_worker.repository import discover
-from inference_worker.spec import ModelSpec
-from inference_worker.weights import resolve
+from inference_worker.models.repository import discover
+from inference_worker.models.spec import ModelSpec
+from inference_worker.models.weights import resolve
 
 MINILM = ROOT / "examples" / "models" / "minilm"
 WEIGHTS = "model.safetensors"

@@ -21,9 +21,9 @@ from common.tensor import Array
 from gateway import Client
 from inference_worker.backends import open_model
 from inference_worker.backends.base import ModelRequest
-from inference_worker.collate import pad_rows
-from inference_worker.registry import Loaded
-from inference_worker.repository import discover
+from inference_worker.batching.collate import pad_rows
+from inference_worker.models.registry import Loaded
+from inference_worker.models.repository import discover
 
 MINILM = ROOT / "examples" / "models" / "minilm"
 IN_FLIGHT = 64

@@ -23,8 +23,8 @@ from common.connect import connect
 from common.embedded import EmbeddedRedis
 from common.keys import GROUP, PoolKeys
 from gateway import Client, Handle
-from gateway.admin import Admin
-from inference_worker.settings import FleetSettings
+from gateway.admin.pools import Admin
+from inference_worker.supervision.settings import FleetSettings
 
 POOL = "recovery"
 BATCH = 16

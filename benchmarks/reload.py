@@ -18,7 +18,7 @@ from benchmarks.harness import percentile, table, workers
 from common.connect import connect
 from common.embedded import EmbeddedRedis
 from gateway import Client
-from gateway.manage import Manager
+from gateway.admin.manage import Manager
 
 POOL = "reload"
 CALLERS = 8

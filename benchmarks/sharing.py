@@ -26,8 +26,8 @@ from benchmarks.exported import FORMS, eager
 from benchmarks.harness import ROOT, table
 from inference_worker.backends import BACKENDS, backend_class, open_model
 from inference_worker.host_cache import CACHE_VARIABLE, cache_folder
-from inference_worker.repository import discover
-from inference_worker.spec import ModelSpec
+from inference_worker.models.repository import discover
+from inference_worker.models.spec import ModelSpec
 
 COUNTS = (1, 2, 4, 8, 10)
 MIB = 1 << 20

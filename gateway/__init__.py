@@ -28,7 +28,7 @@ from gateway.routing import Routes
 
 if TYPE_CHECKING:
     from gateway.aioclient import AsyncClient
-    from gateway.ensemblefile import load_ensembles
+    from gateway.ensembles.file import load_ensembles
     from gateway.routefile import load_routes
 
 __all__ = [
@@ -60,7 +60,7 @@ __all__ = [
 #: Imported on first use: asyncio alone takes longer to import than the rest of the client.
 _LATER = {
     "AsyncClient": "gateway.aioclient",
-    "load_ensembles": "gateway.ensemblefile",
+    "load_ensembles": "gateway.ensembles.file",
     "load_routes": "gateway.routefile",
 }
 

@@ -18,8 +18,8 @@ from gateway.result import Result
 from gateway.routing import Routes
 
 if TYPE_CHECKING:
-    from gateway.aioensemblerunner import AsyncRunner
-    from gateway.ensemble import Ensembles
+    from gateway.ensembles.aiorunner import AsyncRunner
+    from gateway.ensembles.ensemble import Ensembles
 
 
 class AsyncClient(BaseClient):
@@ -201,6 +201,6 @@ class AsyncClient(BaseClient):
 
     def _new_runner(self) -> AsyncRunner:
         # Imported where it is needed: most clients have no ensembles.
-        from gateway.aioensemblerunner import AsyncRunner
+        from gateway.ensembles.aiorunner import AsyncRunner
 
         return AsyncRunner(self._ensembles or {}, self._composer, self._exchange.catalogs, self._courier)

@@ -15,7 +15,7 @@ from gateway.exchange import Exchange
 from gateway.routing import Routes
 
 if TYPE_CHECKING:
-    from gateway.ensemble import Ensembles
+    from gateway.ensembles.ensemble import Ensembles
 
 #: Enough to keep the fastest pool busy; more only ages in the queue.
 WINDOW = 256
@@ -95,6 +95,6 @@ def _routes(pool: str | None, routes: Routes | str | Path | None) -> Routes:
 def _ensembles(ensembles: Ensembles | str | Path | None) -> Ensembles | None:
     if not isinstance(ensembles, (str, Path)):
         return ensembles
-    from gateway.ensemblefile import load_ensembles
+    from gateway.ensembles.file import load_ensembles
 
     return load_ensembles(ensembles)

@@ -18,8 +18,8 @@ from gateway.routing import Routes
 from gateway.window import as_completed, in_order
 
 if TYPE_CHECKING:
-    from gateway.ensemble import Ensembles
-    from gateway.ensemblerunner import Runner
+    from gateway.ensembles.ensemble import Ensembles
+    from gateway.ensembles.runner import Runner
 
 
 class Client(BaseClient):
@@ -209,6 +209,6 @@ class Client(BaseClient):
 
     def _new_runner(self) -> Runner:
         # Imported where it is needed: most clients have no ensembles.
-        from gateway.ensemblerunner import Runner
+        from gateway.ensembles.runner import Runner
 
         return Runner(self._ensembles or {}, self._composer, self._exchange.catalogs, self._courier)

@@ -15,13 +15,13 @@ from common.scripts import Entry
 from common.text import describe
 from inference_worker.backends.base import ModelRequest
 from inference_worker.item import Item, Part
-from inference_worker.library import Library
 from inference_worker.marks import overdue
+from inference_worker.models.library import Library
+from inference_worker.models.registry import Key, Loaded
+from inference_worker.models.spec import PREPROCESS
+from inference_worker.models.traffic import Traffic
 from inference_worker.outcome import Refusal, refused
 from inference_worker.prepare import check_inputs, parts_of, preprocess
-from inference_worker.registry import Key, Loaded
-from inference_worker.spec import PREPROCESS
-from inference_worker.traffic import Traffic
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import Condition
 
-from inference_worker.batcher import Batcher
+from inference_worker.batching.batcher import Batcher
 from inference_worker.item import Batch, Item, Part
 
 #: Room beside the capacity for requests that pass a tenant's backlog.

@@ -16,16 +16,16 @@ from common.errors import BrokerUnavailable
 from common.keys import is_bulk
 from common.scripts import MAX_BATCH, Entry, Place, Taken
 from inference_worker.admission import Admission, Waiting
-from inference_worker.aside import Aside
 from inference_worker.clock import RedisClock
-from inference_worker.held import Held
 from inference_worker.holding import Holding
 from inference_worker.item import Item, Part
 from inference_worker.marks import Marks
+from inference_worker.models.held import Held
 from inference_worker.outbox import Outbox
 from inference_worker.outcome import Refusal, refused
 from inference_worker.parked import Parked
 from inference_worker.passing import SHORTEST_S, Passing
+from inference_worker.pipeline.aside import Aside
 from inference_worker.seldom import Outage
 from inference_worker.shares import Shares
 

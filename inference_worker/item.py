@@ -12,8 +12,8 @@ from common.protocol import Request
 from common.scripts import Entry
 from common.tensor import Array
 from inference_worker.backends.base import ModelRequest
-from inference_worker.padding import Shapes, longest, widest
-from inference_worker.registry import Loaded
+from inference_worker.batching.padding import Shapes, longest, widest
+from inference_worker.models.registry import Loaded
 
 #: What parts must share to run in one batch: the model, and of each input its name, dtype and fixed sizes.
 Signature = tuple[object, ...]

@@ -20,14 +20,14 @@ from common.errors import BrokerUnavailable, InferenceError, InvalidRequest, Mod
 from common.protocol import Reply, Timings, encode_reply
 from common.scripts import MAX_BATCH, MAX_BATCH_BYTES, Finish
 from common.tensor import Array, Tensor
-from inference_worker.aside import Aside
-from inference_worker.held import Held
 from inference_worker.item import Item
 from inference_worker.marks import Marks
+from inference_worker.models.held import Held
+from inference_worker.models.spec import POSTPROCESS, ModelSpec
 from inference_worker.outcome import Outcome, Refusal, as_model_error
 from inference_worker.outputs import postprocess, to_tensors
+from inference_worker.pipeline.aside import Aside
 from inference_worker.seldom import Outage, Seldom
-from inference_worker.spec import POSTPROCESS, ModelSpec
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from common.scripts import Entry
 from common.tensor import Array
 from common.text import describe
 from inference_worker.item import Item, Part
-from inference_worker.registry import Loaded
+from inference_worker.models.registry import Loaded
 
 
 @dataclass(frozen=True, slots=True, eq=False)

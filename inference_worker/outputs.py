@@ -14,8 +14,8 @@ from common.protocol import MAX_TENSORS
 from common.tensor import Array, Tensor, as_array, dtype_name, from_numpy, numpy_dtype, to_bf16
 from common.wire import MAX_BYTES
 from inference_worker.backends.base import ModelRequest
-from inference_worker.registry import Loaded
-from inference_worker.spec import ModelSpec, TensorSpec, fits
+from inference_worker.models.registry import Loaded
+from inference_worker.models.spec import ModelSpec, TensorSpec, fits
 
 _BF16 = "BF16"
 _NAMES = f"a name has 1 to {MAX_NAME} letters, digits, '.', '_' or '-' and starts with a letter or digit"

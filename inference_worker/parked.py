@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from common.scripts import Entry
-from inference_worker.registry import Key
+from inference_worker.models.registry import Key
 
 #: While so many wait, nothing more is taken. They are small: a large payload is fetched when it is admitted.
 MOST_PARKED = 256

@@ -14,10 +14,10 @@ from common.keys import is_bulk, priority_of
 from common.names import shorten
 from common.tensor import Array, as_array, dtype_name, numpy_dtype
 from inference_worker.backends.base import ModelRequest
+from inference_worker.batching.padding import longest, row_shapes
 from inference_worker.item import Item, Part, Signature
-from inference_worker.padding import longest, row_shapes
-from inference_worker.registry import Loaded
-from inference_worker.spec import MAX_ROWS, ModelSpec, TensorSpec, fits
+from inference_worker.models.registry import Loaded
+from inference_worker.models.spec import MAX_ROWS, ModelSpec, TensorSpec, fits
 
 #: A lower priority's part goes first once it has waited so much longer: urgent ones pass, none starves.
 HEAD_START_S = (0.0, 0.05, 0.2)

@@ -31,19 +31,19 @@ from common.connect import connect
 from common.errors import ConfigError, InferenceError
 from common.logs import setup_logging
 from common.orders import Order
-from inference_worker.child import STATUS_FD
 from inference_worker.devices.faults import Fault, fault_of
 from inference_worker.exitcodes import Exit
 from inference_worker.lifeline import die_with_parent
-from inference_worker.placement import check_seat
+from inference_worker.supervision.child import STATUS_FD
+from inference_worker.supervision.placement import check_seat
 from inference_worker.threads import start_thread
 from inference_worker.title import set_title
 from inference_worker.worker import Worker
 
 if TYPE_CHECKING:
-    from inference_worker.library import Library
-    from inference_worker.scope import Scope
-    from inference_worker.spec import ModelSpec
+    from inference_worker.models.library import Library
+    from inference_worker.models.scope import Scope
+    from inference_worker.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -204,10 +204,10 @@ def _serve(config: Config, lines: FileIO, status: Status) -> None:
     control.start()
     started = time.monotonic()
     # Here, and not above: models' libraries take seconds to import, and the supervisor should know of it.
-    from inference_worker.library import Library
-    from inference_worker.loader import Loader, Obeyed
-    from inference_worker.loading import Opener, find_models
-    from inference_worker.unloads import Unloads
+    from inference_worker.models.library import Library
+    from inference_worker.models.loader import Loader, Obeyed
+    from inference_worker.models.loading import Opener, find_models
+    from inference_worker.models.unloads import Unloads
 
     library = Library(config.memory_budget)
     offer = Offer(config, library, status)
@@ -262,7 +262,7 @@ class Offer:
         self._status.send("models", models=self._models())
 
     def _models(self) -> dict[str, str]:
-        from inference_worker.metadata import metadata
+        from inference_worker.models.metadata import metadata
 
         models = {name: base64.b64encode(data).decode() for name, data in metadata(self._library.registry).items()}
         set_title(f"{self._config.pool} {self._config.device} {' '.join(sorted(models))}")

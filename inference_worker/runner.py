@@ -11,15 +11,15 @@ import numpy as np
 from common.errors import InferenceError, ModelError
 from common.tensor import Array
 from common.text import describe
-from inference_worker.collate import collate
+from inference_worker.batching.collate import collate
+from inference_worker.batching.split import halves, smaller
+from inference_worker.batching.tally import Tally
 from inference_worker.devices.faults import is_out_of_memory, raise_if_fatal
 from inference_worker.holding import Holding
 from inference_worker.item import Batch, Part
 from inference_worker.marks import Marks
+from inference_worker.models.registry import Loaded
 from inference_worker.outcome import Outcome, as_model_error, failed
-from inference_worker.registry import Loaded
-from inference_worker.split import halves, smaller
-from inference_worker.tally import Tally
 
 #: A batch that takes longer is worth taking the next entries beside it.
 SLOW_S = 0.001

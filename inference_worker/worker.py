@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from common.broker import Broker
 from common.errors import BrokerUnavailable
 from inference_worker.admission import Admission
-from inference_worker.aside import Aside
 from inference_worker.clock import RedisClock
 from inference_worker.devices.faults import DeviceFailed
 from inference_worker.holding import Holding
 from inference_worker.intake import Intake, give_back
-from inference_worker.library import Library
 from inference_worker.marks import Marks
+from inference_worker.models.library import Library
+from inference_worker.models.spec import BATCH_LIMIT_S, POSTPROCESS, PREPROCESS
+from inference_worker.models.traffic import Traffic
 from inference_worker.outbox import Outbox
 from inference_worker.parked import Parked
+from inference_worker.pipeline.aside import Aside
 from inference_worker.runner import Runner
-from inference_worker.spec import BATCH_LIMIT_S, POSTPROCESS, PREPROCESS
 from inference_worker.threads import start_thread
-from inference_worker.traffic import Traffic
 
 if TYPE_CHECKING:
     import redis

@@ -6,12 +6,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from gateway.doorsettings import DoorSettings
+from gateway.door.service import Service
+from gateway.door.settings import DoorSettings
 from gateway.http import health, oip, oip_calls, openai, openapi, plain
 from gateway.http.bodies import Bodies
 from gateway.http.endpoint import Door
 from gateway.http.middleware import Fallback, SameOrigin
-from gateway.service import Service
 
 #: What a page of an allowed origin may read of an answer.
 _EXPOSED = ("inference-header-content-length", "retry-after", "x-error-code", "x-cache", "location")

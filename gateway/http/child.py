@@ -14,7 +14,7 @@ from threading import Thread
 
 from common.errors import InferenceError
 from common.logs import setup_logging
-from gateway.doorsettings import DoorSettings
+from gateway.door.settings import DoorSettings
 from gateway.http.listening import listen
 from gateway.http.server import serve
 

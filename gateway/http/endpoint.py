@@ -12,9 +12,9 @@ from starlette.types import Receive, Scope, Send
 from common.errors import InferenceError, InternalError
 from common.text import describe
 from gateway.access.tenant import ANYBODY, Tenant
+from gateway.door.service import Service
 from gateway.http.bodies import Bodies, Gone, Holding
 from gateway.http.status import Headers, Refusal, Trouble, headers_of, status_of
-from gateway.service import Service
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from common.errors import ConfigError
-from gateway.doorsettings import Address
+from gateway.door.settings import Address
 
 
 def listen(address: Address) -> socket.socket:

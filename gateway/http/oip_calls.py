@@ -11,7 +11,7 @@ from starlette.routing import Route
 from common.errors import InvalidRequest
 from common.names import check_name, check_pool
 from common.orders import LOAD, UNLOAD
-from gateway.directory import Served
+from gateway.door.directory import Served
 from gateway.http import jsontensors, oip, oip_models
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Handler, Request
 from gateway.http.status import Headers, Refusal

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gateway.catalog import Declared
-from gateway.directory import Served
-from gateway.statistics import ModelStatistics
+from gateway.door.directory import Served
+from gateway.door.statistics import ModelStatistics
 
 PLATFORM = "inference-worker"
 EXTENSIONS = (

@@ -19,7 +19,7 @@ from common.names import check_name, shorten
 from common.tensor import Array, Tensor, to_tensor
 from gateway.call import Call
 from gateway.catalog import ModelInfo
-from gateway.directory import Served
+from gateway.door.directory import Served
 from gateway.http import jsontensors
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Request
 from gateway.http.status import Trouble

@@ -16,11 +16,11 @@ from common.errors import InvalidRequest
 from common.names import shorten
 from gateway.call import Call
 from gateway.catalog import Declared
-from gateway.directory import Served
+from gateway.door.directory import Served
+from gateway.door.jobs import Job
 from gateway.http import jsontensors
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Request
 from gateway.http.status import Refusal, Trouble, status_of
-from gateway.jobs import Job
 from gateway.result import Result
 
 #: What may stand behind the ? of a model, and in a job beside model and inputs.

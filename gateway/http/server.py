@@ -12,11 +12,11 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
-from gateway.deployment import open_service
-from gateway.doorsettings import DoorSettings
+from gateway.door.deployment import open_service
+from gateway.door.service import Service
+from gateway.door.settings import DoorSettings
 from gateway.http.app import make_app
 from gateway.http.connection import Connection
-from gateway.service import Service
 
 log = logging.getLogger(__name__)
 

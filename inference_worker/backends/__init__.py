@@ -11,7 +11,7 @@ from common.errors import ConfigError
 
 if TYPE_CHECKING:
     from inference_worker.backends.base import Backend
-    from inference_worker.spec import ModelSpec
+    from inference_worker.models.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import ConfigError, InferenceError, ModelError
 from common.text import describe
-from inference_worker.spec import ModelSpec
-from inference_worker.weights import resolve
+from inference_worker.models.spec import ModelSpec
+from inference_worker.models.weights import resolve
 
 if TYPE_CHECKING:
     from common.tensor import Array
-    from inference_worker.stages import Stage
+    from inference_worker.pipeline.stages import Stage
 
 
 @dataclass(frozen=True, slots=True)

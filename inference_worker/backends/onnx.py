@@ -15,8 +15,8 @@ from common.text import describe
 from inference_worker.backends.base import Backend, Context, readable
 from inference_worker.backends.onnx_prepared import LEAST_BYTES, WEIGHTS, Prepared, open_prepared
 from inference_worker.host_cache import cache_folder
-from inference_worker.residency import give_back
-from inference_worker.spec import ModelSpec, TensorSpec
+from inference_worker.models.residency import give_back
+from inference_worker.models.spec import ModelSpec, TensorSpec
 
 #: ONNX Runtime's element types that numpy can hold, by the protocol's names.
 DTYPES = {

@@ -11,14 +11,14 @@ from common.tensor import Array
 from common.text import describe
 from inference_worker.backends import BackendKind, backend_class
 from inference_worker.backends.base import Backend, Context, ModelRequest
-from inference_worker.code import imported_files, load_object
-from inference_worker.crew import Crew
 from inference_worker.foreign import is_failure
-from inference_worker.spec import MANIFEST, STAGES, ModelSpec
-from inference_worker.stage_process import load_stages
-from inference_worker.stages import Stage
-from inference_worker.trust import check_trust
-from inference_worker.weights import PACKAGE, digest, files_in, resolve
+from inference_worker.models.code import imported_files, load_object
+from inference_worker.models.spec import MANIFEST, STAGES, ModelSpec
+from inference_worker.models.trust import check_trust
+from inference_worker.models.weights import PACKAGE, digest, files_in, resolve
+from inference_worker.pipeline.crew import Crew
+from inference_worker.pipeline.stage_process import load_stages
+from inference_worker.pipeline.stages import Stage
 
 
 class Pipeline(Backend):

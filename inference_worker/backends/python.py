@@ -9,10 +9,10 @@ from typing import Any
 from common.errors import ConfigError, InvalidRequest
 from common.tensor import Array
 from inference_worker.backends.base import Backend, Context, ModelRequest, name_outputs
-from inference_worker.code import load_object
 from inference_worker.model import Model
+from inference_worker.models.code import load_object
+from inference_worker.models.spec import ModelSpec
 from inference_worker.outputs import to_array
-from inference_worker.spec import ModelSpec
 
 #: What clients call a bare value for a model that declares no inputs.
 BARE = "input"

@@ -13,10 +13,10 @@ from common.tensor import Array
 from inference_worker.backends.base import Backend, Context, name_outputs
 from inference_worker.backends.torch_files import load_weights, open_file
 from inference_worker.backends.torch_options import Runtime, check_options
-from inference_worker.code import load_object
 from inference_worker.devices.accelerator import Accelerator, Tensors, open_accelerator
-from inference_worker.residency import give_back
-from inference_worker.spec import ModelSpec
+from inference_worker.models.code import load_object
+from inference_worker.models.residency import give_back
+from inference_worker.models.spec import ModelSpec
 
 
 class TorchBackend(Backend):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from common.errors import ConfigError
 from inference_worker.backends.base import Context, readable
 from inference_worker.devices.accelerator import Accelerator
-from inference_worker.residency import give_back
+from inference_worker.models.residency import give_back
 
 #: Missing weights that an error lists; a wrong file lacks hundreds.
 _MOST_LISTED = 3

@@ -15,7 +15,7 @@ from common.errors import ConfigError
 from inference_worker.cli.config import load_config, name_variables
 from inference_worker.cli.exits import report
 from inference_worker.exitcodes import Exit
-from inference_worker.stopsignals import WISHES
+from inference_worker.supervision.stopsignals import WISHES
 from inference_worker.title import set_title
 
 PREFIX = "INFERENCE_WORKER"

@@ -13,7 +13,7 @@ import click
 from common.errors import InvalidRequest
 from common.keys import DEFAULT_POOL
 from common.text import visible
-from gateway.dead import DeadLetters, Filter, Letter
+from gateway.admin.dead import DeadLetters, Filter, Letter
 from inference_worker.cli.options import answering, broker_option, json_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -17,13 +17,13 @@ from common.keys import DEFAULT_POOL
 from common.logs import setup_logging
 from common.tensor import Array
 from gateway import Client, Result
-from inference_worker import events
 from inference_worker.cli.demo_pass import Pass
 from inference_worker.cli.demo_view import DemoView
 from inference_worker.cli.examples import examples_folder
 from inference_worker.cli.fleet import FleetOptions, plans
-from inference_worker.settings import FleetSettings
-from inference_worker.supervisor import Supervisor
+from inference_worker.supervision import events
+from inference_worker.supervision.settings import FleetSettings
+from inference_worker.supervision.supervisor import Supervisor
 
 QUESTION = "How do I get my money back for something that arrived broken?"
 MODELS = ("minilm", "sentiment")

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from common.connect import hide_password
-from inference_worker import events
 from inference_worker.cli.demo_pass import Pass
+from inference_worker.supervision import events
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from gateway.doorsettings import BROKER_KEYS, Address, DoorSettings, parse_address
+from gateway.door.limiter import Limits
+from gateway.door.processes import Processes
+from gateway.door.settings import BROKER_KEYS, Address, DoorSettings, parse_address
 from gateway.http.listening import listen
-from gateway.limiter import Limits
-from gateway.processes import Processes
 from inference_worker.cli.options import FiniteRange, size_of
-from inference_worker.stopsignals import StopSignals
-from inference_worker.supervisor import Supervisor
+from inference_worker.supervision.stopsignals import StopSignals
+from inference_worker.supervision.supervisor import Supervisor
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -13,8 +13,8 @@ from common.broker import Broker
 from common.errors import ConfigError
 from common.keys import DEFAULT_POOL
 from gateway.catalog import Catalog, catalog_of
-from gateway.ensemble import Ensemble, Step, mismatches
-from gateway.ensemblefile import load_ensembles
+from gateway.ensembles.ensemble import Ensemble, Step, mismatches
+from gateway.ensembles.file import load_ensembles
 from gateway.routefile import load_routes
 from gateway.routing import Routes
 from inference_worker.cli.options import answering, broker_option, json_option, routes_option

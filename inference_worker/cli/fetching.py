@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import click
 
 from inference_worker.host_cache import CACHE_VARIABLE
+from inference_worker.models.repository import fetch_model, models_at
+from inference_worker.models.spec import ModelSpec
+from inference_worker.models.trust import check_trust
 from inference_worker.remote.location import is_url, parse
 from inference_worker.remote.options import DEFAULT_SIZE, SIZE_VARIABLE, TRUST_VARIABLE
 from inference_worker.remote.progress import Progress
-from inference_worker.repository import fetch_model, models_at
-from inference_worker.spec import ModelSpec
-from inference_worker.trust import check_trust
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -18,10 +18,10 @@ from inference_worker.cli.exits import exit_code
 from inference_worker.cli.lines import EventLines
 from inference_worker.devices.cores import usable_cores
 from inference_worker.devices.gpus import usable_gpus
-from inference_worker.placement import place
-from inference_worker.settings import FleetSettings
-from inference_worker.slot import ChildPlan
-from inference_worker.supervisor import Supervisor
+from inference_worker.supervision.placement import place
+from inference_worker.supervision.settings import FleetSettings
+from inference_worker.supervision.slot import ChildPlan
+from inference_worker.supervision.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from common.connect import check_url
-from gateway.doorsettings import Address, DoorSettings
-from gateway.limiter import Limits
+from gateway.door.limiter import Limits
+from gateway.door.settings import Address, DoorSettings
 from inference_worker.cli.door import Door, HttpAddress, access_options, body_option, limit_options
 from inference_worker.cli.options import FiniteRange, broker_option, ensembles_option, routes_option
 

@@ -18,7 +18,7 @@ from gateway.access.apikey import KeyRecord, new_key
 from gateway.access.keyring import KEY, Keyring, check_tenant, key_entry, read_keyring, tenant_entry
 from gateway.access.store import BrokerStore, FileStore, Store
 from gateway.access.tenant import Tenant
-from gateway.doorsettings import BROKER_KEYS
+from gateway.door.settings import BROKER_KEYS
 from inference_worker.cli.options import answering, broker_option, json_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ import click
 
 from common.keys import DEFAULT_POOL
 from common.limits import PoolLimits, TenantLimits, limits_to_json
-from gateway.limits import Limits
+from gateway.admin.limits import Limits
 from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option, size_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ import click
 
 from common.orders import label_of
 from common.text import visible
-from inference_worker import events
+from inference_worker.supervision import events
 
 
 class EventLines:

@@ -85,7 +85,7 @@ def reload(**options: Any) -> None:
 def _give(
     do: str, model: str, pool: str | None, timeout_s: float, as_json: bool, broker: str, swap: bool = False
 ) -> None:
-    from gateway.manage import Manager
+    from gateway.admin.manage import Manager
 
     name, _, version = model.partition(":")
     manager = Manager(answering(broker))

@@ -20,13 +20,13 @@ from inference_worker.cli.options import FiniteRange, answering, broker_option, 
 from inference_worker.cli.repository import cache, fetch, index
 from inference_worker.cli.traffic import alias, labels, share, split
 from inference_worker.cli.tune import print_tuning
-from inference_worker.registry import Loaded
-from inference_worker.repository import models_at
-from inference_worker.sample import full_batch, run_sample
-from inference_worker.spec import MAX_ROWS, ModelSpec, TensorSpec
+from inference_worker.models.registry import Loaded
+from inference_worker.models.repository import models_at
+from inference_worker.models.sample import full_batch, run_sample
+from inference_worker.models.spec import MAX_ROWS, ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
-    from gateway.admin import PoolStatus
+    from gateway.admin.pools import PoolStatus
     from gateway.catalog import Declared, ModelInfo
 
 
@@ -153,7 +153,7 @@ def declared(path: str) -> list[dict[str, Any]]:
 
 
 def pools_of(broker: str) -> tuple[PoolStatus, ...]:
-    from gateway.admin import Admin
+    from gateway.admin.pools import Admin
 
     return Admin(answering(broker)).snapshot().pools
 

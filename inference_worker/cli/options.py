@@ -13,7 +13,7 @@ import click
 from common.connect import broker_errors, connect, hide_password, is_silent
 from common.errors import AccessDenied, BrokerRefuses, BrokerUnavailable, ConfigError
 from common.local import BROKER_VARIABLE, DEFAULT_BROKER, default_broker, distrusted
-from inference_worker.settings import FleetSettings
+from inference_worker.supervision.settings import FleetSettings
 
 if TYPE_CHECKING:
     import redis
@@ -65,7 +65,7 @@ def answering(url: str) -> redis.Redis:
 def size_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """An option's size, such as "2GiB", in bytes. Raises click.BadParameter."""
     # Only for those commands that take sizes: it imports the backends' table.
-    from inference_worker.manifest import parse_size
+    from inference_worker.models.manifest import parse_size
 
     try:
         return None if value is None else parse_size(value)

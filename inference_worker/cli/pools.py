@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.forget import forget
+from gateway.admin.forget import forget
 from inference_worker.cli.options import answering, broker_option
 
 

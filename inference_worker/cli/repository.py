@@ -12,12 +12,12 @@ import click
 from common.errors import ConfigError
 from inference_worker.cli.fetching import fetching, repository_options
 from inference_worker.cli.options import json_option
+from inference_worker.models.repository import open_repository
+from inference_worker.models.weights import INDEX_FILE
 from inference_worker.remote.cache import Cache, Kept, write_aside
 from inference_worker.remote.index import index_folder, print_index
 from inference_worker.remote.location import is_url
 from inference_worker.remote.options import remote_options
-from inference_worker.repository import open_repository
-from inference_worker.weights import INDEX_FILE
 
 
 @click.command("fetch")

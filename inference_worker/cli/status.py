@@ -12,8 +12,8 @@ import click
 
 from common.memory import Level, Memory
 from common.text import visible
-from gateway.admin import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
-from gateway.backlog import OLDEST, by_model
+from gateway.admin.backlog import OLDEST, by_model
+from gateway.admin.pools import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
 from gateway.catalog import Catalog
 from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option
 

@@ -11,9 +11,9 @@ from common.broker import Broker
 from common.errors import InvalidRequest
 from common.names import check_name
 from common.traffic import SUBJECTS, Plan
-from gateway.admin import Admin, PoolStatus
+from gateway.admin.pools import Admin, PoolStatus
+from gateway.admin.traffic import change_plan
 from gateway.catalog import Catalog, ModelInfo
-from gateway.traffic import change_plan
 from inference_worker.cli.options import answering, broker_option
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import click
 
-from inference_worker.spec import ModelSpec
-from inference_worker.tuning import Measured, Proposal, Tuned, tune
+from inference_worker.models.spec import ModelSpec
+from inference_worker.models.tuning import Measured, Proposal, Tuned, tune
 
 _HEADS = ("", "rows", "latency ms", "rows/s", "differs from fp32 by")
 

@@ -14,13 +14,13 @@ from common.connect import hide_password
 from common.embedded import EmbeddedRedis
 from common.keys import DEFAULT_POOL
 from common.local import BROKER_VARIABLE, announced
-from gateway.doorsettings import Address, DoorSettings
+from gateway.door.settings import Address, DoorSettings
 from inference_worker.cli.door import Door, HttpAddress, access_options
 from inference_worker.cli.fetching import Place, fetched, repository_options
 from inference_worker.cli.fleet import FleetOptions, plans, supervise
 from inference_worker.cli.options import fleet_options
+from inference_worker.models.repository import models_at
 from inference_worker.remote.location import is_url
-from inference_worker.repository import models_at
 
 
 @click.command("up")

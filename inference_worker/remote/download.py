@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import ConfigError, RepositoryUnavailable
+from inference_worker.models.weights import file_digest
 from inference_worker.remote.cache import disk_errors
 from inference_worker.remote.index import Entry
 from inference_worker.remote.progress import Meter
 from inference_worker.remote.store import Store
-from inference_worker.weights import file_digest
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.names import shorten
-from inference_worker.weights import INDEX_FILE, file_digest, files_in
+from inference_worker.models.weights import INDEX_FILE, file_digest, files_in
 
 VERSION = 1
 #: Of a repository's files; an index at this bound has some 20 MB.

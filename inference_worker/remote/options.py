@@ -9,7 +9,7 @@ from pathlib import Path
 from common.errors import ConfigError
 from common.names import shorten
 from inference_worker.host_cache import cache_folder
-from inference_worker.manifest import parse_size
+from inference_worker.models.manifest import parse_size
 
 SIZE_VARIABLE = "INFERENCE_WORKER_CACHE_SIZE"
 TRUST_VARIABLE = "INFERENCE_WORKER_TRUST_CODE"

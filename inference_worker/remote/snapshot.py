@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.errors import ConfigError, RepositoryUnavailable
+from inference_worker.models.weights import INDEX_FILE, file_digest
 from inference_worker.remote.cache import Cache, disk_errors
 from inference_worker.remote.download import Download
 from inference_worker.remote.index import MOST_INDEX_BYTES, Entry, below, check_entries, parse_index, served
@@ -19,7 +20,6 @@ from inference_worker.remote.lease import Lease, lease
 from inference_worker.remote.location import Location, parse
 from inference_worker.remote.progress import Meter, Progress, silent
 from inference_worker.remote.store import Store
-from inference_worker.weights import INDEX_FILE, file_digest
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from common.broker import Broker
 from common.connect import connect
 from common.errors import Overloaded
 from common.scripts import Admitted
-from gateway.limits import Limits
+from gateway.admin.limits import Limits
 from tests.support.leaks import leaked_keys
 from tests.support.operations import (
     add_raw,

@@ -10,7 +10,7 @@ from common.broker import Broker
 from common.errors import ConfigError
 from common.keys import POOLS
 from common.scripts import Forgotten
-from gateway.forget import forget
+from gateway.admin.forget import forget
 from tests.support.leaks import keys_of
 from tests.support.operations import NORMAL, request, submit
 

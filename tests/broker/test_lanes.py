@@ -8,8 +8,8 @@ import pytest
 
 from common.broker import Broker, read_entries
 from common.scripts import DEFAULT_LIGHT, Admitted
-from gateway.dead import DeadLetters, Filter
-from gateway.limits import Limits
+from gateway.admin.dead import DeadLetters, Filter
+from gateway.admin.limits import Limits
 from tests.support.operations import (
     HIGH,
     HIGH_BULK,

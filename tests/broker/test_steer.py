@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from common.broker import Broker
 from common.traffic import Plan, read_plan
-from gateway.traffic import change_plan
+from gateway.admin.traffic import change_plan
 from tests.support.operations import request
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.connect import connect
-from inference_worker.stopsignals import ECHO_S
+from inference_worker.supervision.stopsignals import ECHO_S
 from tests.support.command import END_S, MODELS, ROOT, CommandLine
 from tests.support.waiting import wait_until
 

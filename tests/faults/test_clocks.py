@@ -11,9 +11,9 @@ from tests.faults.stage import ROOT, Stage
 #: Where the wall clock is read, and why that is right.
 ALLOWED = {
     "gateway/access/guard.py": "API keys end on a date",
-    "gateway/service.py": "when requests were answered, for dashboards",
+    "gateway/door/service.py": "when requests were answered, for dashboards",
     "inference_worker/clock.py": "a first guess of Redis's time, until the first answer from Redis",
-    "inference_worker/supervisor.py": "when a worker was started and heard, for `status`",
+    "inference_worker/supervision/supervisor.py": "when a worker was started and heard, for `status`",
     "inference_worker/cli/keys.py": "API keys end on a date",
     "inference_worker/cli/lines.py": "when something happened, for a person who reads the log",
     "inference_worker/cli/repository.py": "how long ago a model was used, for a person",

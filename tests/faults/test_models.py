@@ -14,9 +14,9 @@ import redis
 
 from common.errors import ModelError, WorkerLost
 from gateway import Client, Handle
-from gateway.admin import Admin
-from inference_worker.child import COMMAND
-from inference_worker.events import Exited, Started
+from gateway.admin.pools import Admin
+from inference_worker.supervision.child import COMMAND
+from inference_worker.supervision.events import Exited, Started
 from tests.faults.stage import WITHIN_S, Stage
 from tests.support.supervised import Supervised, plans
 from tests.support.waiting import wait_until

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from gateway import Client, Handle
-from inference_worker.stopsignals import ECHO_S
+from inference_worker.supervision.stopsignals import ECHO_S
 from tests.faults.stage import WITHIN_S, Stage
 from tests.support.waiting import wait_until
 

@@ -19,14 +19,14 @@ from common.tensor import from_wire
 from common.tomlfile import TomlFile
 from common.traffic import choose, read_plan, read_plans
 from common.wire import pack, peek, scan, unpack_map
-from gateway.admin import pool_status
+from gateway.admin.pools import pool_status
 from gateway.catalog import Catalog, read_models
-from gateway.ensemblefile import parse_ensembles
+from gateway.ensembles.file import parse_ensembles
 from gateway.result import Result, read_reply
 from gateway.routefile import parse_routes
-from inference_worker.child import parse_lines
-from inference_worker.manifest import parse_toml
+from inference_worker.models.manifest import parse_toml
 from inference_worker.remote.index import parse_index, print_index
+from inference_worker.supervision.child import parse_lines
 
 REFUSED = (InvalidRequest, PayloadTooLarge)
 

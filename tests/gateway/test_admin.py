@@ -12,7 +12,7 @@ from common.broker import Broker
 from common.connect import connect
 from common.embedded import EmbeddedRedis
 from common.scripts import Finish
-from gateway.admin import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
+from gateway.admin.pools import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
 from tests.support.echo_worker import model
 from tests.support.operations import HIGH, LOW, request, submit
 

@@ -6,8 +6,8 @@ import fakeredis
 import msgpack
 
 from common.keys import PoolKeys
-from gateway.admin import PoolStatus
-from gateway.backlog import OLDEST, by_model
+from gateway.admin.backlog import OLDEST, by_model
+from gateway.admin.pools import PoolStatus
 from inference_worker.cli.status import lines
 
 KEYS = PoolKeys("p")

@@ -11,7 +11,7 @@ from common.errors import InvalidRequest, WorkerLost
 from common.protocol import Reply, Request, Timings, encode_reply, encode_request
 from common.scripts import Finish
 from common.tensor import from_numpy
-from gateway.dead import PAGE, DeadLetters, Filter
+from gateway.admin.dead import PAGE, DeadLetters, Filter
 from gateway.result import Result, read_reply
 from tests.support.echo_worker import EchoWorker
 from tests.support.operations import HIGH, LONG_MS, NORMAL, request, submit, take

@@ -29,8 +29,8 @@ from gateway import (
     Overloaded,
     Result,
 )
-from gateway.ensemble import Ensembles
-from gateway.ensemblefile import parse_ensembles
+from gateway.ensembles.ensemble import Ensembles
+from gateway.ensembles.file import parse_ensembles
 from tests.support.echo_worker import Answer, EchoWorker, model
 from tests.support.leaks import keys_of
 from tests.support.operations import unfinished

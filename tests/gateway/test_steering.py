@@ -17,7 +17,7 @@ from common.protocol import Request, encode_request
 from common.tensor import to_tensor
 from common.traffic import draw
 from gateway import Client, InferenceError, ModelNotFound, Result
-from gateway.traffic import change_plan
+from gateway.admin.traffic import change_plan
 from tests.support.echo_worker import Answer, EchoWorker, echo, model
 from tests.support.running import ROOT, workers
 from tests.support.waiting import wait_until

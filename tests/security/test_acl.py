@@ -20,7 +20,7 @@ from common.orders import LOAD
 from common.protocol import Request, encode_request
 from common.tensor import to_tensor
 from gateway import AsyncClient, Client
-from gateway.manage import Manager
+from gateway.admin.manage import Manager
 from tests.security.guarded import POOL, USERS, Guarded, password
 from tests.support.command import CommandLine
 from tests.support.gateways import gateway

@@ -26,21 +26,21 @@ from common.protocol import decode_request, sender_of
 from common.text import visible
 from common.traffic import Plan, read_plan
 from gateway import Client
-from gateway.admin import Admin
+from gateway.admin.dead import DeadLetters, Filter
+from gateway.admin.manage import Manager
+from gateway.admin.pools import Admin
 from gateway.catalog import read_models
 from gateway.composer import Composer
-from gateway.dead import DeadLetters, Filter
-from gateway.ensemblefile import parse_ensembles
-from gateway.manage import Manager
+from gateway.ensembles.file import parse_ensembles
 from gateway.routefile import parse_routes
 from gateway.routing import Routes
 from inference_worker.cli import cli
 from inference_worker.cli.lines import EventLines
-from inference_worker.events import BrokerLost
-from inference_worker.manifest import parse_toml
-from inference_worker.orderly import Orderly
+from inference_worker.models.manifest import parse_toml
+from inference_worker.models.repository import discover
 from inference_worker.remote.index import parse_index
-from inference_worker.repository import discover
+from inference_worker.supervision.events import BrokerLost
+from inference_worker.supervision.orderly import Orderly
 from tests.security.hostile import NAMES, is_harmless
 from tests.support.leaks import keys_of
 

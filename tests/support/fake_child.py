@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from inference_worker.lifeline import die_with_parent
-from inference_worker.watchdog import SILENT_S
+from inference_worker.supervision.watchdog import SILENT_S
 
 
 def main(manner: str, folder: str | None = None) -> int:

@@ -12,9 +12,9 @@ from common.scripts import Entry
 from common.tensor import Array, to_tensor
 from inference_worker.backends.base import Backend, Context, ModelRequest
 from inference_worker.item import Item, Part
+from inference_worker.models.registry import Loaded
+from inference_worker.models.spec import BatchLimits, ModelSpec, TensorSpec
 from inference_worker.prepare import check_inputs, parts_of, preprocess
-from inference_worker.registry import Loaded
-from inference_worker.spec import BatchLimits, ModelSpec, TensorSpec
 
 Infer = Callable[[Mapping[str, Array]], Mapping[str, Any]]
 

@@ -12,8 +12,8 @@ import pytest
 from common.errors import ConfigError, InferenceError
 from inference_worker.backends import open_model
 from inference_worker.backends.base import Backend
-from inference_worker.repository import discover
-from inference_worker.spec import ModelSpec
+from inference_worker.models.repository import discover
+from inference_worker.models.spec import ModelSpec
 
 TENSORS = """
 [[inputs]]

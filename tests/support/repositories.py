@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from inference_worker.models.weights import INDEX_FILE
 from inference_worker.remote.cache import Cache
 from inference_worker.remote.index import index_folder, print_index
 from inference_worker.remote.snapshot import Snapshot, open_snapshot
-from inference_worker.weights import INDEX_FILE
 
 MANIFEST = 'backend = "onnx"\n[onnx]\nfile = "w.bin"\n'
 WEIGHTS = "m/1/w.bin"

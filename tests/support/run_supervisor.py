@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from inference_worker.events import Draining, Event, Exited, Ready, Started
-from inference_worker.supervisor import Supervisor
+from inference_worker.supervision.events import Draining, Event, Exited, Ready, Started
+from inference_worker.supervision.supervisor import Supervisor
 from tests.support.supervised import fake, plans
 
 

@@ -10,12 +10,12 @@ from threading import Condition, Thread
 from typing import TypeVar
 
 from common.backoff import Backoff
-from inference_worker.events import Event
-from inference_worker.placement import place
-from inference_worker.restarts import Restarts
-from inference_worker.settings import FleetSettings
-from inference_worker.slot import ChildPlan
-from inference_worker.supervisor import Supervisor
+from inference_worker.supervision.events import Event
+from inference_worker.supervision.placement import place
+from inference_worker.supervision.restarts import Restarts
+from inference_worker.supervision.settings import FleetSettings
+from inference_worker.supervision.slot import ChildPlan
+from inference_worker.supervision.supervisor import Supervisor
 
 E = TypeVar("E", bound=Event)
 

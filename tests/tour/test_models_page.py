@@ -12,12 +12,12 @@ import pytest
 from common.errors import ConfigError
 from gateway import Client
 from inference_worker.backends import BACKENDS, open_model
-from inference_worker.manifest import parse_toml
 from inference_worker.model import Declaration
-from inference_worker.registry import Loaded
-from inference_worker.repository import discover
-from inference_worker.sample import run_sample, warm_up
-from inference_worker.spec import STAGES, BatchLimits, ModelSpec
+from inference_worker.models.manifest import parse_toml
+from inference_worker.models.registry import Loaded
+from inference_worker.models.repository import discover
+from inference_worker.models.sample import run_sample, warm_up
+from inference_worker.models.spec import STAGES, BatchLimits, ModelSpec
 from tests.support.command import ROOT, command_line
 
 PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")

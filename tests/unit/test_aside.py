@@ -8,14 +8,14 @@ from threading import Event
 import numpy as np
 import pytest
 
-from inference_worker.aside import Aside
 from inference_worker.clock import RedisClock
 from inference_worker.holding import Holding
 from inference_worker.item import Item
 from inference_worker.marks import Marks
-from inference_worker.registry import Loaded
+from inference_worker.models.registry import Loaded
+from inference_worker.pipeline.aside import Aside
+from inference_worker.pipeline.stages import Stage
 from inference_worker.runner import Runner
-from inference_worker.stages import Stage
 from tests.support.items import item, model, part
 from tests.support.waiting import wait_until
 

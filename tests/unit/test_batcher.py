@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_worker.batcher import Batcher
+from inference_worker.batching.batcher import Batcher
 from inference_worker.item import Batch, Part, Reason
-from inference_worker.registry import Loaded
+from inference_worker.models.registry import Loaded
 from tests.support.items import model, part, parts
 
 LATER = 1000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ModelUnavailable
-from inference_worker.budget import Budget, Resident
+from inference_worker.models.budget import Budget, Resident
 
 MB = 2**20
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from inference_worker.carrier import Carrier
-from inference_worker.library import Library
-from inference_worker.loading import Opener
-from inference_worker.registry import Loaded, Title
-from inference_worker.spec import ModelSpec
+from inference_worker.models.carrier import Carrier
+from inference_worker.models.library import Library
+from inference_worker.models.loading import Opener
+from inference_worker.models.registry import Loaded, Title
+from inference_worker.models.spec import ModelSpec
 from tests.support.items import FunctionBackend
 
 

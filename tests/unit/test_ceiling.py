@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from inference_worker.ceiling import Ceiling
+from inference_worker.batching.ceiling import Ceiling
 
 
 def settled(ceiling: Ceiling, fits: Callable[[int], bool], wanted: int, batches: int) -> list[int]:

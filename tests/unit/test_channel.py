@@ -11,8 +11,8 @@ import pytest
 
 from common.tensor import Array
 from inference_worker.backends.base import ModelRequest
-from inference_worker.channel import Channel, open_memory
-from inference_worker.stage_process import attempt
+from inference_worker.pipeline.channel import Channel, open_memory
+from inference_worker.pipeline.stage_process import attempt
 
 
 @pytest.fixture

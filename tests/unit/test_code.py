@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from inference_worker.code import import_file
+from inference_worker.models.code import import_file
 
 
 def write(path: Path, text: str) -> None:

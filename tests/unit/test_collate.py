@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from inference_worker.collate import collate
+from inference_worker.batching.collate import collate
 from inference_worker.item import batch_of
 from tests.support.items import model, part, parts
 

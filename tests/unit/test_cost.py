@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_worker.cost import KNOWN_AFTER, PRIOR_FIXED, STALE_AFTER, TRIAL_EVERY, CostModel
+from inference_worker.batching.cost import KNOWN_AFTER, PRIOR_FIXED, STALE_AFTER, TRIAL_EVERY, CostModel
 
 #: In the middle of their cells, each in one of its own.
 SIZES = (12, 48, 192, 768)

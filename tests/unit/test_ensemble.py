@@ -9,7 +9,7 @@ import pytest
 from common.errors import ConfigError, ModelNotFound
 from common.traffic import Plan
 from gateway.catalog import Catalog, read_models
-from gateway.ensemble import MAX_STEPS, Ensemble, Source, Step, mismatches, shapes_meet
+from gateway.ensembles.ensemble import MAX_STEPS, Ensemble, Source, Step, mismatches, shapes_meet
 from tests.support.echo_worker import model
 
 EMBED = Step("embed", "minilm", {"text": Source(None, "question")})

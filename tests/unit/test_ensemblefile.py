@@ -8,8 +8,8 @@ import pytest
 
 from common.errors import ConfigError
 from gateway import load_ensembles
-from gateway.ensemble import Source
-from gateway.ensemblefile import parse_ensembles
+from gateway.ensembles.ensemble import Source
+from gateway.ensembles.file import parse_ensembles
 
 ANSWER = """\
 [answer.steps.embed]

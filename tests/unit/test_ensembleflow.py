@@ -10,8 +10,8 @@ import pytest
 from common.errors import ConfigError, InvalidRequest, ModelError, Overloaded
 from common.tensor import Tensor, to_bf16
 from gateway.call import Call
-from gateway.ensemble import Ensemble, Source, Step
-from gateway.ensembleflow import Flow, at_step
+from gateway.ensembles.ensemble import Ensemble, Source, Step
+from gateway.ensembles.flow import Flow, at_step
 from gateway.result import Result
 
 REQUEST = Source(None, "x")

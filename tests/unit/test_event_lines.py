@@ -8,7 +8,7 @@ import pytest
 
 from common.memory import Memory
 from inference_worker.cli.lines import EventLines
-from inference_worker.events import BrokerFull, BrokerHasRoom
+from inference_worker.supervision.events import BrokerFull, BrokerHasRoom
 
 MB = 1_000_000
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference_worker.held import Held
+from inference_worker.models.held import Held
 
 FIRST, SECOND = (1, b"1-0"), (1, b"2-0")
 

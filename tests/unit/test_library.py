@@ -9,9 +9,9 @@ import pytest
 from common.errors import ConfigError, ModelNotFound, ModelUnavailable
 from common.orders import Order
 from common.scripts import Place
-from inference_worker.library import Library, Wanted
-from inference_worker.registry import Key, Loaded, Title
-from inference_worker.spec import ModelSpec, Residence
+from inference_worker.models.library import Library, Wanted
+from inference_worker.models.registry import Key, Loaded, Title
+from inference_worker.models.spec import ModelSpec, Residence
 from tests.support.items import FunctionBackend
 from tests.support.waiting import wait_until
 

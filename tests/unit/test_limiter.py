@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from common.errors import Overloaded
-from gateway.adaptive import WINDOW, AdaptiveLimit
-from gateway.limiter import Limiter, Limits
+from gateway.door.adaptive import WINDOW, AdaptiveLimit
+from gateway.door.limiter import Limiter, Limits
 
 
 def test_over_the_total_one_waits_and_is_let_in_when_another_leaves() -> None:

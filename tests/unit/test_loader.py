@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ConfigError, ModelUnavailable
-from inference_worker.library import Library
-from inference_worker.loader import Loader
-from inference_worker.loading import Opener
-from inference_worker.scope import Scope
-from inference_worker.spec import ModelSpec
+from inference_worker.models.library import Library
+from inference_worker.models.loader import Loader
+from inference_worker.models.loading import Opener
+from inference_worker.models.scope import Scope
+from inference_worker.models.spec import ModelSpec
 
 
 def loader_of_a_broken_repository() -> Loader:

@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import ModelError
 from common.wire import MAX_BYTES
+from inference_worker.models.spec import ModelSpec, TensorSpec
 from inference_worker.outputs import check_outputs, to_tensors
-from inference_worker.spec import ModelSpec, TensorSpec
 
 TWO_ROWS = 2
 

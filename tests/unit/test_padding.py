@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.tensor import Array
-from inference_worker.batcher import Batcher
-from inference_worker.collate import collate
+from inference_worker.batching.batcher import Batcher
+from inference_worker.batching.collate import collate
+from inference_worker.batching.padding import MOST_BYTES, most_rows, row_shapes, widest
 from inference_worker.item import batch_of
-from inference_worker.padding import MOST_BYTES, most_rows, row_shapes, widest
-from inference_worker.registry import Loaded
-from inference_worker.spec import BatchLimits
+from inference_worker.models.registry import Loaded
+from inference_worker.models.spec import BatchLimits
 from tests.support.items import model, parts
 
 LATER = 1000.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from common.scripts import Entry
+from inference_worker.models.registry import Key
 from inference_worker.parked import MOST_PARKED, Parked
-from inference_worker.registry import Key
 
 A, B = ("a", "1"), ("b", "1")
 

@@ -6,8 +6,8 @@ import pytest
 
 from common.errors import ConfigError
 from inference_worker.devices.memory import Memory
-from inference_worker.placement import check_memory, check_seat, environment, fits, place
-from inference_worker.spec import ModelSpec, Residence
+from inference_worker.models.spec import ModelSpec, Residence
+from inference_worker.supervision.placement import check_memory, check_seat, environment, fits, place
 
 
 def threads(placements):

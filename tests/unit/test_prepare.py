@@ -9,9 +9,9 @@ import pytest
 
 from common.errors import InvalidRequest, ModelError
 from inference_worker.backends.base import ModelRequest
+from inference_worker.models.registry import Loaded
+from inference_worker.models.spec import ModelSpec, TensorSpec
 from inference_worker.prepare import BULK_S, Features, check_inputs, parts_of, preprocess
-from inference_worker.registry import Loaded
-from inference_worker.spec import ModelSpec, TensorSpec
 from tests.support.items import FunctionBackend, item, model, part, parts
 
 SPEC = ModelSpec("m", "1", "python", inputs=(TensorSpec("x", "FP32", (2,)), TensorSpec("t", "BYTES", ())))

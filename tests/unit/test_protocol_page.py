@@ -20,10 +20,10 @@ from common.traffic import SUBJECTS, Plan
 from gateway.payload import INLINE_UP_TO
 from gateway.result import Result, read_reply
 from inference_worker.cli.worker import command as worker_command
-from inference_worker.loading import Opener, find_models
-from inference_worker.metadata import metadata
+from inference_worker.models.loading import Opener, find_models
+from inference_worker.models.metadata import metadata
+from inference_worker.models.registry import Registry, Title
 from inference_worker.prepare import MAX_ROWS
-from inference_worker.registry import Registry, Title
 from inference_worker.shares import WEIGHTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")

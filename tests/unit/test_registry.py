@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from common.errors import ConfigError, ModelNotFound
-from inference_worker.registry import Registry, Title
-from inference_worker.spec import ModelSpec
+from inference_worker.models.registry import Registry, Title
+from inference_worker.models.spec import ModelSpec
 
 
 def registry_of(*models: str, **aliases: str) -> Registry:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from inference_worker.repository import discover
+from inference_worker.models.repository import discover
 
 MANIFEST = 'backend = "python"\n[python]\ncode = "model.py:run"\n'
 
@@ -173,7 +173,7 @@ def test_finding_models_loads_no_torch_and_the_package_no_numpy(tmp_path: Path) 
         "import inference_worker\n"
         "assert 'numpy' not in sys.modules\n"
         "from pathlib import Path\n"
-        "from inference_worker.repository import discover\n"
+        "from inference_worker.models.repository import discover\n"
         f"discover(Path({str(tmp_path)!r}))\n"
         "assert not {'torch', 'onnxruntime', 'redis'} & sys.modules.keys()\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inference_worker.exitcodes import Exit
-from inference_worker.restarts import Restarts
+from inference_worker.supervision.restarts import Restarts
 
 
 def crash(restarts, times, ran_s=1.0, was_ready=False):

@@ -16,8 +16,8 @@ from inference_worker.clock import RedisClock
 from inference_worker.holding import Holding
 from inference_worker.item import Part
 from inference_worker.marks import Marks
+from inference_worker.models.registry import Loaded
 from inference_worker.outcome import Outcome
-from inference_worker.registry import Loaded
 from inference_worker.runner import Runner, WrongRowsError
 from tests.support.items import model, part, parts
 

@@ -10,10 +10,10 @@ import pytest
 from common.errors import ConfigError, ModelError
 from common.tensor import Array
 from common.wire import MAX_BYTES
-from inference_worker.padding import MOST_BYTES
-from inference_worker.registry import Loaded
-from inference_worker.sample import full_batch, run_sample, sample_inputs, warm_up
-from inference_worker.spec import ModelSpec, TensorSpec
+from inference_worker.batching.padding import MOST_BYTES
+from inference_worker.models.registry import Loaded
+from inference_worker.models.sample import full_batch, run_sample, sample_inputs, warm_up
+from inference_worker.models.spec import ModelSpec, TensorSpec
 from tests.support.items import FunctionBackend, model
 
 

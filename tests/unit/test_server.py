@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ConfigError
-from inference_worker.server import check_version, warnings
+from inference_worker.supervision.server import check_version, warnings
 
 
 @pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "8.1", "10.0.1", "unstable"])

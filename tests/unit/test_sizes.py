@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import ConfigError
 from inference_worker.cli.options import FiniteRange
-from inference_worker.manifest import parse_size, parse_toml
+from inference_worker.models.manifest import parse_size, parse_toml
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import msgpack
 import pytest
 
 from common.backoff import Backoff
-from inference_worker.child import child_environment, parse_lines
-from inference_worker.events import Exited, Loading, Ready, Started
 from inference_worker.exitcodes import Exit
-from inference_worker.placement import place
-from inference_worker.restarts import FENCE_S, Restarts
-from inference_worker.slot import ChildPlan, Slot
+from inference_worker.supervision.child import child_environment, parse_lines
+from inference_worker.supervision.events import Exited, Loading, Ready, Started
+from inference_worker.supervision.placement import place
+from inference_worker.supervision.restarts import FENCE_S, Restarts
+from inference_worker.supervision.slot import ChildPlan, Slot
 
 RUNS = {"is": "stats", "running": "echo:1", "busy_ms": 0, "limit_s": 1.0}
 READY = {"is": "ready", "models": {"echo:1": base64.b64encode(b"data").decode()}, "import_s": 1.5, "load_s": 0.5}

@@ -7,7 +7,7 @@ import msgpack
 import pytest
 
 from common.keys import GROUP, POOLS, PoolKeys
-from gateway.admin import Admin
+from gateway.admin.pools import Admin
 
 
 @pytest.fixture

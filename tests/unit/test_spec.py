@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from inference_worker.manifest import parse_declaration, parse_toml
-from inference_worker.spec import BatchLimits, ModelSpec, StageLimits, TensorSpec
+from inference_worker.models.manifest import parse_declaration, parse_toml
+from inference_worker.models.spec import BatchLimits, ModelSpec, StageLimits, TensorSpec
 
 FULL = """
 backend = "torch"

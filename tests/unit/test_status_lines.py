@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.memory import Memory
-from gateway.admin import PoolStatus, Rates, WorkerStatus
+from gateway.admin.pools import PoolStatus, Rates, WorkerStatus
 from inference_worker.cli.status import lines, memory_lines
 
 QUIET = Rates(batches=0.0, rows=0.0, failed=0.0, backlog=0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference_worker.stopsignals import ECHO_S, Wishes
+from inference_worker.supervision.stopsignals import ECHO_S, Wishes
 
 
 def test_a_signal_soon_after_another_is_its_echo_and_a_later_one_is_not() -> None:

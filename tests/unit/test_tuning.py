@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import ConfigError
 from inference_worker.cli.tune import doubled, lines
-from inference_worker.tuning import Measured, largest_difference, propose, tune
+from inference_worker.models.tuning import Measured, largest_difference, propose, tune
 from tests.support.model_folders import make_model, onnx, python_function, torch_exported, torch_safetensors
 
 
@@ -100,6 +100,6 @@ def test_a_model_without_a_sample_cannot_be_tuned(tmp_path: Path) -> None:
 
 
 def test_an_exported_program_is_measured_compiled_too(tmp_path: Path) -> None:
-    from inference_worker.tuning import variants
+    from inference_worker.models.tuning import variants
 
     assert [one.name for one in variants(torch_exported(tmp_path))] == ["fp32", "compile"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference_worker.watchdog import SILENT_S, Watchdog
+from inference_worker.supervision.watchdog import SILENT_S, Watchdog
 
 
 def line(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from inference_worker.weights import digest, file_digest, files_in, resolve
+from inference_worker.models.weights import digest, file_digest, files_in, resolve
 
 
 @pytest.fixture

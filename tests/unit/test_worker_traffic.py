@@ -9,9 +9,9 @@ import pytest
 from common.errors import BrokerUnavailable, InternalError
 from common.protocol import Request
 from common.traffic import Plan
-from inference_worker.registry import Registry, Title
-from inference_worker.spec import ModelSpec
-from inference_worker.traffic import FRESH_S, Traffic
+from inference_worker.models.registry import Registry, Title
+from inference_worker.models.spec import ModelSpec
+from inference_worker.models.traffic import FRESH_S, Traffic
 
 
 class Source:

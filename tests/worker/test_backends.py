@@ -13,8 +13,8 @@ from common.errors import ConfigError, InvalidRequest, ModelError
 from common.tensor import Array
 from inference_worker.backends import open_model
 from inference_worker.backends.base import Backend, ModelRequest
-from inference_worker.repository import discover
-from inference_worker.spec import ModelSpec
+from inference_worker.models.repository import discover
+from inference_worker.models.spec import ModelSpec
 from tests.support.model_folders import KINDS, one_line, refusal
 
 WITH_FILE = [kind for kind, (_, file) in KINDS.items() if file]

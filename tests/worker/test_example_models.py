@@ -11,9 +11,9 @@ import pytest
 from common.tensor import Array
 from inference_worker.backends import open_model
 from inference_worker.backends.base import ModelRequest
-from inference_worker.registry import Loaded
-from inference_worker.repository import discover
-from inference_worker.sample import run_sample
+from inference_worker.models.registry import Loaded
+from inference_worker.models.repository import discover
+from inference_worker.models.sample import run_sample
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATHS = ("models", "vectors.py", "echo.py")

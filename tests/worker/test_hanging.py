@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import WorkerLost
 from gateway import Client
-from inference_worker.child import COMMAND
-from inference_worker.events import Exited, Ready, Started
+from inference_worker.supervision.child import COMMAND
+from inference_worker.supervision.events import Exited, Ready, Started
 from tests.support.supervised import Supervised, plans
 
 MODELS = """

@@ -13,8 +13,8 @@ import pytest
 from common.connect import connect
 from common.errors import ModelUnavailable
 from gateway import Client
-from gateway.admin import Admin
-from gateway.manage import Manager
+from gateway.admin.manage import Manager
+from gateway.admin.pools import Admin
 from tests.support.running import workers
 from tests.support.scaling import write_scaling
 from tests.support.waiting import wait_until

@@ -11,8 +11,8 @@ from common.errors import ConfigError
 from inference_worker.backends import open_model
 from inference_worker.backends.base import Backend
 from inference_worker.host_cache import CACHE_VARIABLE
-from inference_worker.repository import discover
-from inference_worker.spec import ModelSpec
+from inference_worker.models.repository import discover
+from inference_worker.models.spec import ModelSpec
 from tests.support.model_folders import KINDS, make_model, one_line, refusal
 
 

@@ -19,19 +19,19 @@ from common.connect import connect
 from common.errors import ConfigError, ModelNotFound
 from common.orders import Order, Report, decode_order, encode
 from gateway import Client
-from gateway.admin import Admin
-from gateway.manage import NO_ANSWER, Manager
-from inference_worker.child import COMMAND, Child, start
+from gateway.admin.manage import NO_ANSWER, Manager
+from gateway.admin.pools import Admin
 from inference_worker.host_cache import CACHE_VARIABLE
-from inference_worker.library import Library
-from inference_worker.loader import Loader
-from inference_worker.loading import Opener
-from inference_worker.registry import Title
+from inference_worker.models.library import Library
+from inference_worker.models.loader import Loader
+from inference_worker.models.loading import Opener
+from inference_worker.models.registry import Title
+from inference_worker.models.spec import ModelSpec
+from inference_worker.models.unloads import served_again
 from inference_worker.remote.options import TRUST_VARIABLE
-from inference_worker.restarts import Restarts
-from inference_worker.slot import Slot
-from inference_worker.spec import ModelSpec
-from inference_worker.unloads import served_again
+from inference_worker.supervision.child import COMMAND, Child, start
+from inference_worker.supervision.restarts import Restarts
+from inference_worker.supervision.slot import Slot
 from tests.support.repositories import write_index
 from tests.support.running import workers
 from tests.support.scaling import CODE, write_scaling

@@ -15,7 +15,7 @@ from common.errors import InvalidRequest, ModelError
 from inference_worker.backends import open_model
 from inference_worker.backends.base import Backend, ModelRequest
 from inference_worker.backends.python import BARE
-from inference_worker.repository import discover
+from inference_worker.models.repository import discover
 from tests.support.model_folders import TENSORS, one_line, open_one, refusal
 
 
@@ -45,7 +45,7 @@ def test_the_digest_is_the_same_in_every_process_and_place(tmp_path: Path) -> No
 
 def _digest_elsewhere(path: Path) -> str:
     program = (
-        "import sys; from pathlib import Path; from inference_worker.repository import discover; "
+        "import sys; from pathlib import Path; from inference_worker.models.repository import discover; "
         "from inference_worker.backends import open_model; "
         "print(open_model(discover(Path(sys.argv[1]))[0], 'cpu', 1).weights)"
     )

@@ -9,10 +9,10 @@ from threading import Event, Thread
 import pytest
 
 from common.errors import ConfigError, RepositoryUnavailable
+from inference_worker.models.weights import INDEX_FILE, digest, files_in
 from inference_worker.remote import store
 from inference_worker.remote.cache import Cache
 from inference_worker.remote.snapshot import open_snapshot
-from inference_worker.weights import INDEX_FILE, digest, files_in
 from tests.support.model_server import ModelServer, model_server
 from tests.support.repositories import LARGE, WEIGHTS, fetched, write_index, write_repository
 from tests.support.waiting import wait_until

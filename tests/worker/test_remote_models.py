@@ -11,11 +11,11 @@ import pytest
 
 from common.errors import ConfigError
 from inference_worker.backends import open_model
-from inference_worker.loading import find_models
+from inference_worker.models.loading import find_models
+from inference_worker.models.repository import discover, fetch_model, models_at
+from inference_worker.models.spec import Origin
+from inference_worker.models.trust import check_trust, code_in
 from inference_worker.remote.options import RemoteOptions
-from inference_worker.repository import discover, fetch_model, models_at
-from inference_worker.spec import Origin
-from inference_worker.trust import check_trust, code_in
 from tests.support.command import CommandLine, command_line
 from tests.support.model_folders import KINDS, make_model, onnx, python_function
 from tests.support.model_server import ModelServer, model_server

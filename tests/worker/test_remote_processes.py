@@ -11,8 +11,8 @@ from threading import Event
 
 import pytest
 
+from inference_worker.models.weights import INDEX_FILE
 from inference_worker.remote.cache import Cache
-from inference_worker.weights import INDEX_FILE
 from tests.support.command import ROOT
 from tests.support.model_server import ModelServer, model_server
 from tests.support.repositories import LARGE, WEIGHTS, fetched, write_repository

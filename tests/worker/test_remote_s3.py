@@ -11,10 +11,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from common.errors import ConfigError
+from inference_worker.models.weights import INDEX_FILE, digest, files_in
 from inference_worker.remote import store
 from inference_worker.remote.cache import Cache
 from inference_worker.remote.snapshot import open_snapshot
-from inference_worker.weights import INDEX_FILE, digest, files_in
 from tests.support.repositories import LARGE, WEIGHTS, fetched, write_repository
 
 

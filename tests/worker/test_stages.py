@@ -15,8 +15,8 @@ from common.broker import Broker
 from common.connect import connect
 from common.errors import DeadlineExceeded, InferenceError, InvalidRequest, ModelError
 from gateway import Client, Handle
-from gateway.admin import Admin, WorkerStatus
-from gateway.manage import Manager
+from gateway.admin.manage import Manager
+from gateway.admin.pools import Admin, WorkerStatus
 from inference_worker.backends import open_model
 from inference_worker.worker import HOLD_ROWS
 from tests.support.model_folders import make_model, one_line, refusal

@@ -13,8 +13,8 @@ from common.protocol import Request, encode_request
 from common.scripts import Submission
 from common.tensor import to_tensor
 from gateway.result import Result, read_reply
-from inference_worker.child import COMMAND
-from inference_worker.events import Exited, Ready, Started
+from inference_worker.supervision.child import COMMAND
+from inference_worker.supervision.events import Exited, Ready, Started
 from tests.support.supervised import Supervised, plans
 from tests.support.waiting import wait_until
 

@@ -14,8 +14,8 @@ import pytest
 from common.backoff import Backoff
 from common.connect import connect
 from common.errors import BrokerUnavailable, ConfigError
-from inference_worker.events import Draining, Exited, Loading, Ready, Started
-from inference_worker.restarts import Restarts
+from inference_worker.supervision.events import Draining, Exited, Loading, Ready, Started
+from inference_worker.supervision.restarts import Restarts
 from tests.support.supervised import Supervised, alive, fake, plans
 from tests.support.waiting import wait_until
 

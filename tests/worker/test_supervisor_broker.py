@@ -17,7 +17,7 @@ from common.connect import connect
 from common.embedded import EmbeddedRedis
 from common.errors import ConfigError
 from common.keys import GROUP, POOLS
-from inference_worker.events import (
+from inference_worker.supervision.events import (
     BrokerBack,
     BrokerForgot,
     BrokerFull,
@@ -29,8 +29,8 @@ from inference_worker.events import (
     Started,
     Warned,
 )
-from inference_worker.heartbeat import Heartbeat
-from inference_worker.presence import MEMORY_EVERY_S, Link, Presence
+from inference_worker.supervision.heartbeat import Heartbeat
+from inference_worker.supervision.presence import MEMORY_EVERY_S, Link, Presence
 from tests.support.supervised import Supervised, alive, fake, plans
 from tests.support.waiting import wait_until
 

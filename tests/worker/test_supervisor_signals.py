@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_worker.stopsignals import ECHO_S
+from inference_worker.supervision.stopsignals import ECHO_S
 from tests.support.supervised import alive
 from tests.support.waiting import wait_until
 

@@ -11,7 +11,7 @@ import pytest
 from common.errors import ConfigError
 from inference_worker.backends import open_model
 from inference_worker.backends.base import Backend
-from inference_worker.repository import discover
+from inference_worker.models.repository import discover
 from tests.support.model_folders import KINDS, MODULE, TENSORS, make_model, one_line, open_one, refusal
 
 

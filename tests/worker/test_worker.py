@@ -19,7 +19,7 @@ from common.embedded import EmbeddedRedis
 from common.errors import InferenceError, ModelError, WorkerLost
 from common.keys import PoolKeys
 from gateway import Client, Handle
-from gateway.admin import Admin
+from gateway.admin.pools import Admin
 from tests.support.running import workers
 from tests.support.waiting import wait_until
 

@@ -1,0 +1,1 @@
+"""What every door does, whichever protocol it speaks: set up, admit, limit, ask, count, keep jobs."""

@@ -1,0 +1,1 @@
+"""The processes of a host: placed, started, watched, restarted, drained; and what Redis knows of them."""
