@@ -1,0 +1,1 @@
+"""The gRPC door: Triton's GRPCInferenceService, health and reflection. Needs the extra `grpc`."""
