@@ -1,4 +1,5 @@
 """(k) One tenant has a backlog of 100,000; another sends a request every 20 ms: what the second notices of the first.
+Then two tenants have backlogs, with weights 3 and 1: what of the results each of them has, and what the light one sees.
 
 python -m benchmarks.fairness [--backlog N] [--seconds S] [--cost MS] [--rounds N]
 """
@@ -9,6 +10,8 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from common.protocol import Request, encode_request
 from common.scripts import Submission
 from common.tensor import from_numpy
 from gateway import Client
+from gateway.admin.limits import Limits
 
 POOL = "fairness"
 EVERY_S = 0.02
@@ -48,6 +52,15 @@ class Round:
     rate_beside: float
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Seconds of the light tenant's requests, and the results per second of those with weights 1 and 3."""
+
+    flooded: list[float]
+    one: float
+    three: float
+
+
 class Bench:
     """One pool, one worker, whose model takes as long for 16 rows as for one."""
 
@@ -59,7 +72,7 @@ class Bench:
 
     def run(self, backlog: int) -> Round:
         quiet, _ = self._light()
-        self._flood(backlog)
+        self._flood(backlog, "heavy")
         flooded, beside = self._light()
         before, started = self._waiting(), time.perf_counter()
         time.sleep(self._seconds / 2)
@@ -67,6 +80,18 @@ class Bench:
         if self._waiting() == 0:
             raise SystemExit("the backlog was over before the measurement: raise --backlog or --cost")
         return Round(quiet, flooded, alone, beside)
+
+    def share(self, backlog: int) -> Shared:
+        Limits(self._redis, POOL).set_tenant("three", weight=3)
+        for tenant in ("one", "three"):
+            self._flood(backlog, tenant)
+        before, started = self._unfinished(), time.perf_counter()
+        flooded, _ = self._light()
+        seconds, after = time.perf_counter() - started, self._unfinished()
+        one, three = ((before[tenant] - after.get(tenant, 0)) / seconds for tenant in ("one", "three"))
+        if not after.get("three"):
+            raise SystemExit("a backlog was over before the measurement: raise --backlog or --cost")
+        return Shared(flooded, one, three)
 
     def _light(self) -> tuple[list[float], float]:
         """(seconds of each request, one every 20 ms; how many others were finished per second meanwhile)"""
@@ -83,16 +108,20 @@ class Bench:
                 time.sleep(max(0.0, due - time.perf_counter()))
             return found, (before - self._waiting()) / (time.perf_counter() - began)
 
-    def _flood(self, backlog: int) -> None:
-        self._broker.set_limits(backlog=2 * backlog, tenant=2 * backlog)
+    def _flood(self, backlog: int, tenant: str) -> None:
+        self._broker.set_limits(backlog=4 * backlog, tenant=2 * backlog)
         inputs = {"x": from_numpy(np.float32(1))}
         for start in range(0, backlog, 256):
-            names = [f"flood-{number}" for number in range(start, min(start + 256, backlog))]
-            flood = [Submission(one, 1, "heavy", "d", encode_request(Request(one, "slow", inputs))) for one in names]
+            names = [f"{tenant}-{number}" for number in range(start, min(start + 256, backlog))]
+            flood = [Submission(one, 1, tenant, "d", encode_request(Request(one, "slow", inputs))) for one in names]
             self._broker.submit(flood, "", LONG_MS)
 
     def _waiting(self) -> int:
         return sum(int(self._redis.xlen(stream)) for stream in self._broker.keys.streams)
+
+    def _unfinished(self) -> dict[str, int]:
+        counts: dict[bytes, bytes] = self._redis.execute_command("HGETALL", self._broker.keys.tenants)
+        return {name.decode(): int(count) for name, count in counts.items()}
 
 
 def main() -> None:
@@ -102,14 +131,42 @@ def main() -> None:
     parser.add_argument("--cost", type=float, default=8.0, help="ms of a batch")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    rounds = []
+    rounds, shared = [], []
     for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as folder, EmbeddedRedis() as server:
-            code = Path(folder) / "slow.py"
-            code.write_text(CODE.format(seconds=options.cost / 1000))
-            with workers(server.url, POOL, str(code)):
-                rounds.append(Bench(server.url, options.seconds).run(options.backlog))
+        with bench(options.cost, options.seconds) as one:
+            rounds.append(one.run(options.backlog))
+        with bench(options.cost, options.seconds) as one:
+            shared.append(one.share(options.backlog // 2))
     report(rounds, options.backlog, options.cost)
+    report_shares(rounds, shared)
+
+
+@contextmanager
+def bench(cost_ms: float, seconds: float) -> Iterator[Bench]:
+    """A worker on a Redis of its own."""
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis() as server:
+        code = Path(folder) / "slow.py"
+        code.write_text(CODE.format(seconds=cost_ms / 1000))
+        with workers(server.url, POOL, str(code)):
+            yield Bench(server.url, seconds)
+
+
+def report_shares(rounds: list[Round], shared: list[Shared]) -> None:
+    def median(values: Iterable[float]) -> float:
+        return statistics.median(values)
+
+    ratio = median(one.three / one.one for one in shared)
+    light = median(percentile(one.flooded, 0.99) for one in shared) * 1e3
+    alone = median(percentile(one.quiet, 0.99) for one in rounds) * 1e3
+    table(
+        f"two backlogs, weights 3 and 1: {ratio:.2f} results of the one for each of the other",
+        ["tenant", "results/s", "p99 ms"],
+        [
+            ["weight 3", f"{median(one.three for one in shared):,.0f}", "-"],
+            ["weight 1", f"{median(one.one for one in shared):,.0f}", "-"],
+            ["a request every 20 ms", "-", f"{light:.1f} ({light / alone:.2f} of {alone:.1f} alone)"],
+        ],
+    )
 
 
 def report(rounds: list[Round], backlog: int, cost: float) -> None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
 from hiredis import pack_command
 from redis.exceptions import ResponseError
+
+from common.halfopen import DOUBTS
 
 
 class LeanRedis(redis.Redis):
@@ -25,6 +28,7 @@ class LeanRedis(redis.Redis):
         # list.append and list.pop are atomic. The pool knows them as in use, so it can cut them.
         self._kept: list[Any] = []
         self._process = os.getpid()
+        self._doubts = DOUBTS.count
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
         if options:
@@ -35,9 +39,10 @@ class LeanRedis(redis.Redis):
             response = connection.read_response()
         except ResponseError:
             raise
-        except BaseException:
+        except BaseException as error:
             # Stopped between command and reply, as by Ctrl-C: the next command would read this one's reply.
             connection.disconnect()
+            DOUBTS.raised_by(error)
             raise
         finally:
             self._kept.append(connection)
@@ -50,8 +55,9 @@ class LeanRedis(redis.Redis):
         try:
             connection.send_packed_command(connection.pack_commands(commands))
             responses = [_response(connection) for _ in commands]
-        except BaseException:
+        except BaseException as error:
             connection.disconnect()
+            DOUBTS.raised_by(error)
             raise
         finally:
             self._kept.append(connection)
@@ -64,6 +70,8 @@ class LeanRedis(redis.Redis):
         if self._process != os.getpid():
             # A fork: the parent reads from those sockets.
             self._kept, self._process = [], os.getpid()
+        if self._doubts != DOUBTS.count:
+            self._trust_none()
         try:
             connection = self._kept.pop()
         except IndexError:
@@ -72,6 +80,18 @@ class LeanRedis(redis.Redis):
             # Left to itself it would go back to where it was: under Sentinel `connect` asks who is the master now.
             _connect(connection, self._kept)
         return connection
+
+    def _trust_none(self) -> None:
+        """A connection of this process was found dead: the idle ones may be as dead, and connect again."""
+        self._doubts = DOUBTS.count
+        idle: list[Any] = []
+        with suppress(IndexError):  # Other threads take from the same list.
+            while True:
+                idle.append(self._kept.pop())
+        for connection in idle:
+            connection.disconnect()
+            self._kept.append(connection)
+        self.connection_pool.disconnect(inuse_connections=False)
 
 
 def _connect(connection: Any, kept: list[Any]) -> None:

@@ -1,7 +1,7 @@
 -- cancel: one client no longer waits. An entry that nobody waits for is marked, and dropped before it is run.
 -- It is not deleted: XDEL of an undelivered entry makes the group's lag unknown, and autoscaling blind.
 --
--- KEYS  1    set     cancelled: places "<stream 1-6>:<entry id>" that nobody waits for
+-- KEYS  1    set     cancelled: places "<stream 1-15>:<entry id>" that nobody waits for
 --       1+i  string  waiters of request i: "<place> <inbox> <inbox> ..."
 -- ARGV  1    the client's inbox
 --       2    ms for which marks are kept after the last one

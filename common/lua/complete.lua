@@ -1,11 +1,12 @@
 -- complete: finish a micro-batch. The first finisher of an entry wins; a late one changes nothing.
 --
--- KEYS  1-6     stream  high, normal, low, and their bulk lanes
---       7       hash    tenants: unfinished requests by tenant, and under ":bytes" those of the bytes bound
---       8       stream  dead letters
---       9       set     cancelled: places "<stream 1-6>:<entry id>" that nobody waits for
---       10+2i   string  reply of item i
---       11+2i   string  waiters of item i: "<place> <inbox> <inbox> ..."
+-- KEYS  1       hash    tenants: unfinished requests by tenant, and under ":bytes" those of the bytes bound
+--       2       zset    lanes: tenant -> its bulk lane, "<tenant>:" -> the weight that it has there,
+--                       ":<lane>" -> the weight of the lane's tenants together, ":turn" -> takes from several lanes
+--       3       stream  dead letters
+--       4       set     cancelled: places "<stream 1-15>:<entry id>" that nobody waits for
+--       4+s     stream  the s-th of those that hold the items
+--       then    string  reply and waiters ("<place> <inbox> <inbox> ...") of each item
 --       then    string  payload keys to delete
 -- ARGV  1       group
 --       2       number of items
@@ -13,29 +14,32 @@
 --       4       ms for which an inbox lives after a push
 --       5       bytes up to which a reply is pushed whole; a longer one is fetched by its key
 --       6       most dead letters kept
---       7+6i    stream of item i (1-6), entry id, what submit counted ("", tenant or "tenant:bytes"), reply_to inbox or "",
---               ms for which the reply is kept (0: not stored), the reply
+--       7       number of streams, and behind it the number (1-15) of each
+--       then    of each item which of these streams it is in, entry id, what submit counted ("", tenant or
+--               "tenant:bytes"), reply_to inbox or "", ms for which the reply is kept (0: not stored), the reply
 --       then    item number, reason and deliveries of each dead letter
 --       then    item number of each payload key
 -- reply number of items that this call finished
 
 local group, total, letters = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local inbox_lifetime, whole_up_to = ARGV[4], tonumber(ARGV[5])
+local inbox_lifetime, whole_up_to, streams = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
 if total == 0 then
   return 0
 end
 
-local waiters_keys = {}
+local TENANTS, LANES, DEAD, CANCELLED, BEFORE_STREAMS, PER_ITEM = KEYS[1], KEYS[2], KEYS[3], KEYS[4], 4, 6
+local replies_at, items_at = BEFORE_STREAMS + streams - 1, 8 + streams - PER_ITEM
+local reply_keys, waiters_keys = {}, {}
 for i = 1, total do
-  waiters_keys[i] = KEYS[9 + 2 * i]
+  reply_keys[i], waiters_keys[i] = KEYS[replies_at + 2 * i], KEYS[replies_at + 2 * i + 1]
 end
 local waiters = redis.call('MGET', unpack(waiters_keys))
 
 -- Redis at its maxmemory refuses a script's writes, unless one that needs no memory came first: work can
 -- always be finished, and so memory be freed.
-redis.call('XACK', KEYS[1], group, '0-0')
+redis.call('XACK', KEYS[BEFORE_STREAMS + 1], group, '0-0')
 
-local letters_at = 7 + 6 * total
+local letters_at = items_at + PER_ITEM * (total + 1)
 local payloads_at = letters_at + 3 * letters
 local letter_of = {}
 for at = letters_at, payloads_at - 1, 3 do
@@ -43,25 +47,28 @@ for at = letters_at, payloads_at - 1, 3 do
 end
 
 -- Copies what the entry holds, whoever wrote it, under names of ours.
-local function bury(stream, id, reason, deliveries)
-  local entry = redis.call('XRANGE', KEYS[stream], id, id)[1]
+local function bury(stream, number, id, reason, deliveries)
+  local entry = redis.call('XRANGE', KEYS[BEFORE_STREAMS + stream], id, id)[1]
   local fields, values = entry and entry[2] or {}, {}
   for field = 1, #fields, 2 do
     values[fields[field]] = fields[field + 1]
   end
-  local letter = {'entry', id, 'stream', stream, 'reason', reason, 'deliveries', deliveries}
+  local letter = {'entry', id, 'stream', number, 'reason', reason, 'deliveries', deliveries}
   for _, name in ipairs({'d', 'r', 't'}) do
     if values[name] then
       letter[#letter + 1] = name
       letter[#letter + 1] = values[name]
     end
   end
-  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[6], '*', unpack(letter))
+  redis.call('XADD', DEAD, 'MAXLEN', '~', ARGV[6], '*', unpack(letter))
 end
 
 local finished, won, ended = 0, {}, {}
 local dropped, unmarked = {}, {}
-local acked, deleted = {{}, {}, {}, {}, {}, {}}, {{}, {}, {}, {}, {}, {}}
+local acked, deleted = {}, {}
+for stream = 1, streams do
+  acked[stream], deleted[stream] = {}, {}
+end
 local pushes, inboxes, left = {}, {}, {}
 
 -- Our own waiters are there exactly until the entry is finished: they prove that it is not. For a raw producer's
@@ -76,7 +83,7 @@ local function is_first(stream, id, place, owned)
     return true
   end
   unmarked[#unmarked + 1] = place
-  return redis.call('XACK', KEYS[stream], group, id) == 1
+  return redis.call('XACK', KEYS[BEFORE_STREAMS + stream], group, id) == 1
 end
 
 local function push(inbox, message)
@@ -102,10 +109,11 @@ local function push_all(waiting, reply_to, message)
 end
 
 for i = 1, total do
-  local at = 1 + 6 * i
+  local at = items_at + PER_ITEM * i
   local stream, id, counted = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local reply_to, keep, message = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local waiting, place = waiters[i], ARGV[at] .. ':' .. id
+  local number = ARGV[7 + stream]
+  local waiting, place = waiters[i], number .. ':' .. id
   local owned = waiting and string.sub(waiting, 1, #place + 1) == place .. ' '
   if is_first(stream, id, place, owned) then
     finished = finished + 1
@@ -113,13 +121,13 @@ for i = 1, total do
     deleted[stream][#deleted[stream] + 1] = id
     local letter = letter_of[i]
     if letter then
-      bury(stream, id, ARGV[letter + 1], ARGV[letter + 2])
+      bury(stream, number, id, ARGV[letter + 1], ARGV[letter + 2])
     end
     -- Another entry that computes the same id stores its own reply.
     if keep ~= '0' and (owned or not waiting) then
-      redis.call('SET', KEYS[8 + 2 * i], message, 'PX', keep)
+      redis.call('SET', reply_keys[i], message, 'PX', keep)
       if #message > whole_up_to then
-        message = KEYS[8 + 2 * i]
+        message = reply_keys[i]
       end
     end
     if owned then
@@ -132,19 +140,42 @@ for i = 1, total do
   end
 end
 
-for stream = 1, 6 do
+for stream = 1, streams do
   if #acked[stream] > 0 then
-    redis.call('XACK', KEYS[stream], group, unpack(acked[stream]))
+    redis.call('XACK', KEYS[BEFORE_STREAMS + stream], group, unpack(acked[stream]))
   end
   if #deleted[stream] > 0 then
-    redis.call('XDEL', KEYS[stream], unpack(deleted[stream]))
+    redis.call('XDEL', KEYS[BEFORE_STREAMS + stream], unpack(deleted[stream]))
   end
 end
 
+-- True where nothing is left of it.
 local function uncount(what, count)
   -- A count that a raw producer's forged tenant would take below zero is removed instead.
-  if redis.call('HINCRBY', KEYS[7], what, -count) <= 0 then
-    redis.call('HDEL', KEYS[7], what)
+  if redis.call('HINCRBY', TENANTS, what, -count) > 0 then
+    return false
+  end
+  redis.call('HDEL', TENANTS, what)
+  return true
+end
+
+local function leave_lane(tenant)
+  local lane = redis.call('ZSCORE', LANES, tenant)
+  if not lane then
+    return
+  end
+  local own, whole = tenant .. ':', ':' .. lane
+  local left = (redis.call('ZSCORE', LANES, whole) or 0) - (redis.call('ZSCORE', LANES, own) or 0)
+  redis.call('ZREM', LANES, tenant, own)
+  -- Sums of fractions end near 0, and no weight is less than 0.001.
+  if left > 0.0005 then
+    redis.call('ZADD', LANES, left, whole)
+  else
+    redis.call('ZREM', LANES, whole)
+  end
+  -- Each tenant that has a lane has two members: one alone is the turn.
+  if redis.call('ZCOUNT', LANES, '-inf', '+inf') == 1 then
+    redis.call('DEL', LANES)
   end
 end
 
@@ -162,18 +193,20 @@ for counted, count in pairs(left) do
   bytes = bytes + count * (size or 0)
 end
 for tenant, count in pairs(tenants) do
-  uncount(tenant, count)
+  if uncount(tenant, count) then
+    leave_lane(tenant)
+  end
 end
 if bytes > 0 then
   uncount(':bytes', string.format('%.0f', bytes))
 end
 if #unmarked > 0 then
-  redis.call('SREM', KEYS[9], unpack(unmarked))
+  redis.call('SREM', CANCELLED, unpack(unmarked))
 end
 -- What a late finisher's item has under this key belongs to a later request of the same id.
 for i = 0, #ARGV - payloads_at do
   if won[tonumber(ARGV[payloads_at + i])] then
-    dropped[#dropped + 1] = KEYS[10 + 2 * total + i]
+    dropped[#dropped + 1] = KEYS[replies_at + 2 * (total + 1) + i]
   end
 end
 if #dropped > 0 then

@@ -1,23 +1,24 @@
 -- reclaim: give a live worker what consumers without a live lease left unfinished, and prune those consumers.
 -- Each claim raises the entry's delivery count by one; nothing else does, so it counts crashes.
 --
--- KEYS  1-6   stream  high, normal, low, and their bulk lanes
---       7     zset    leases: consumer -> ms at which its lease ends
---       8     hash    workers: consumer -> description
+-- KEYS  1-15  stream  high, normal, low, and then these three in each bulk lane
+--       16    zset    leases: consumer -> ms at which its lease ends
+--       17    hash    workers: consumer -> description
 -- ARGV  1     group
 --       2     consumer that takes over
 --       3     most entries to hand over: bounds the cost, whatever the pending list's length
 --       4     ms for which an ended lease is remembered
--- reply {now ms, {{stream 1-6, entry id, {field, value, ...}, deliveries}, ...}, {consumer, held, ...}}
+-- reply {now ms, {{stream 1-15, entry id, {field, value, ...}, deliveries}, ...}, {consumer, held, ...}}
 --       with the count of deliveries before this one, and what each consumer that gave one held until now
 
+local STREAMS, LEASES, WORKERS = 15, KEYS[16], KEYS[17]
 local group, me, room = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found, holds, held, givers = {}, {}, {}, {}
 
 local function live(consumer)
-  local lease = redis.call('ZSCORE', KEYS[7], consumer)
+  local lease = redis.call('ZSCORE', LEASES, consumer)
   return lease and tonumber(lease) > now
 end
 
@@ -48,10 +49,10 @@ if not live(me) then
   return {now, found, {}}
 end
 -- A lost group raises NOGROUP here, while nothing has been claimed that the error would lose.
-for stream = 1, 6 do
+for stream = 1, STREAMS do
   redis.call('XPENDING', KEYS[stream], group, 0, 0, 1)
 end
-for stream = 1, 6 do
+for stream = 1, STREAMS do
   for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[stream], group)) do
     local consumer, pending = info[2], info[4]
     if not live(consumer) then
@@ -71,10 +72,10 @@ for stream = 1, 6 do
 end
 -- A lease is remembered for longer than a blocking read lasts: what Redis handed to a connection that was
 -- just dying is then found by the next reclaim instead of lying there unseen.
-for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now - ARGV[4], 'LIMIT', 0, 1000)) do
+for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now - ARGV[4], 'LIMIT', 0, 1000)) do
   if not holds[consumer] then
-    redis.call('ZREM', KEYS[7], consumer)
-    redis.call('HDEL', KEYS[8], consumer)
+    redis.call('ZREM', LEASES, consumer)
+    redis.call('HDEL', WORKERS, consumer)
   end
 end
 local given = {}

@@ -1,16 +1,18 @@
 -- submit: admit requests, join those already in flight, or answer from the stored reply.
 -- Idempotent on each request's id: sending it again never computes it twice.
--- A tenant with many unfinished requests goes on in the bulk lane of its priority, where no other waits behind them
--- (after fq_codel's sparse flows, RFC 8290).
+-- A tenant with many unfinished requests goes on in a bulk lane of its priority, where no other waits behind them
+-- (after fq_codel's sparse flows, RFC 8290). It stays in that lane until it has no unfinished request left.
 --
--- KEYS  1-6     stream  high, normal, low, and their bulk lanes
---       7       hash    limits, written by the operator: "backlog", "bytes", "tenant", "light", "rate", "burst", and
+-- KEYS  1-15    stream  high, normal, low, and then these three in each bulk lane
+--       16      hash    limits, written by the operator: "backlog", "bytes", "tenant", "light", "rate", "burst", and
 --                       "tenant:<name>": "<weight> <in flight> <rate> <burst>", each a number or "-";
 --                       and by workers "generation", which changes with what they publish of their models
---       8       zset    rates: tenant -> ms at which its token bucket is full again
---       9       hash    tenants: unfinished requests by tenant, and under ":bytes" those of the bytes bound
---       10+2i   string  reply of request i
---       11+2i   string  waiters of request i: "<place> <inbox> <inbox> ...", place: "<stream 1-6>:<entry id>"
+--       17      zset    rates: tenant -> ms at which its token bucket is full again
+--       18      hash    tenants: unfinished requests by tenant, and under ":bytes" those of the bytes bound
+--       19      zset    lanes: tenant -> its bulk lane, "<tenant>:" -> the weight that it has there,
+--                       ":<lane>" -> the weight of the lane's tenants together, ":turn" -> takes from several lanes
+--       18+2i   string  reply of request i
+--       19+2i   string  waiters of request i: "<place> <inbox> <inbox> ...", place: "<stream 1-15>:<entry id>"
 -- ARGV  1       inbox that waits for all of them, or ""
 --       2       ms for which the waiters live at most
 --       3-5     backlog, tenant and light, where "limits" has none
@@ -20,14 +22,15 @@
 --       0 queued | 1 joined | the stored reply, or its key | {"backlog", "bytes", "tenant" or "rate", count, bound, wait ms}
 --       where the count of "rate" is the burst
 
-local FIRST, PER_REQUEST, BULK = 9, 4, 3
+local PRIORITIES, STREAMS, FIRST, PER_REQUEST = 3, 15, 19, 4
+local LIMITS, RATES, TENANTS, LANES = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
 local total = (#KEYS - FIRST) / 2
 if total == 0 then
   return {}
 end
 
 local inbox, lifetime, whole_up_to = ARGV[1], ARGV[2], ARGV[6]
-local limits = redis.call('HMGET', KEYS[7], 'backlog', 'tenant', 'light', 'bytes', 'rate', 'burst', 'generation')
+local limits = redis.call('HMGET', LIMITS, 'backlog', 'tenant', 'light', 'bytes', 'rate', 'burst', 'generation')
 local backlog_bound = tonumber(limits[1] or ARGV[3])
 local bytes_bound = tonumber(limits[4])
 local backlog = redis.call('XLEN', KEYS[1]) + redis.call('XLEN', KEYS[2]) + redis.call('XLEN', KEYS[3])
@@ -36,9 +39,11 @@ local backlog = redis.call('XLEN', KEYS[1]) + redis.call('XLEN', KEYS[2]) + redi
 -- answered, since 64 of them may have 4 GiB.
 local waiting
 local known = redis.call('EXISTS', unpack(KEYS, FIRST))
-if known > 0 and redis.call('EXISTS', KEYS[9]) == 1 then
-  -- Only what is counted goes into the bulk lanes.
-  backlog = backlog + redis.call('XLEN', KEYS[4]) + redis.call('XLEN', KEYS[5]) + redis.call('XLEN', KEYS[6])
+if known > 0 and redis.call('EXISTS', LANES) == 1 then
+  -- Only who has a lane puts work into one.
+  for stream = PRIORITIES + 1, STREAMS do
+    backlog = backlog + redis.call('XLEN', KEYS[stream])
+  end
   known = known - 1
 end
 if known > 0 then
@@ -53,9 +58,9 @@ end
 -- them, and an idle pool has none.
 local bytes, bytes_before
 if bytes_bound then
-  bytes_before = tonumber(redis.call('HGET', KEYS[9], ':bytes') or 0)
+  bytes_before = tonumber(redis.call('HGET', TENANTS, ':bytes') or 0)
   if backlog == 0 and bytes_before > 0 then
-    redis.call('HDEL', KEYS[9], ':bytes')
+    redis.call('HDEL', TENANTS, ':bytes')
     bytes_before = 0
   end
   bytes = bytes_before
@@ -85,16 +90,18 @@ local function account_of(tenant)
   if account then
     return account
   end
-  local own = redis.call('HGET', KEYS[7], 'tenant:' .. tenant)
+  local own = redis.call('HGET', LIMITS, 'tenant:' .. tenant)
   local weight, bound, rate, burst
   if own then
     weight, bound, rate, burst = string.match(own, '^(%S+) (%S+) (%S+) (%S+)$')
   end
+  weight = math.max(0.001, tonumber(weight) or 1)
   account = {
-    unfinished = tonumber(redis.call('HGET', KEYS[9], tenant) or 0),
+    unfinished = tonumber(redis.call('HGET', TENANTS, tenant) or 0),
     admitted = 0,
+    weight = weight,
     bound = tonumber(bound) or tonumber(limits[2] or ARGV[4]),
-    light = tonumber(limits[3] or ARGV[5]) * (tonumber(weight) or 1),
+    light = tonumber(limits[3] or ARGV[5]) * weight,
   }
   rate = tonumber(rate)
   if not rate and limits[5] then
@@ -102,7 +109,7 @@ local function account_of(tenant)
   end
   if rate then
     account.rate, account.burst, account.each = rate, math.max(1, tonumber(burst) or rate), 1000 / rate
-    account.full_at = math.max(now_ms(), tonumber(redis.call('ZSCORE', KEYS[8], tenant) or 0))
+    account.full_at = math.max(now_ms(), tonumber(redis.call('ZSCORE', RATES, tenant) or 0))
     account.refused = 0
   end
   accounts[tenant] = account
@@ -114,7 +121,7 @@ local suggested
 local function suggested_wait()
   if not suggested then
     local oldest = now_ms()
-    for stream = 1, 6 do
+    for stream = 1, STREAMS do
       local first = redis.call('XRANGE', KEYS[stream], '-', '+', 'COUNT', 1)[1]
       if first then
         oldest = math.min(oldest, tonumber(string.match(first[1], '^%d+')))
@@ -141,6 +148,42 @@ local function over(account)
   end
 end
 
+local function weight_of(whose)
+  return tonumber(redis.call('ZSCORE', LANES, whose) or 0)
+end
+
+-- Where a newcomer of this weight waits least: behind the fewest requests for each unit of weight, its own included.
+local function best_lane(own)
+  local best, best_wait, best_weight
+  for lane = 1, STREAMS / PRIORITIES - 1 do
+    local waiting, weight = 0, weight_of(':' .. lane)
+    for priority = 1, PRIORITIES do
+      waiting = waiting + redis.call('XLEN', KEYS[PRIORITIES * lane + priority])
+    end
+    local wait = waiting / (weight + own)
+    if not best or wait < best_wait or (wait == best_wait and weight < best_weight) then
+      best, best_wait, best_weight = lane, wait, weight
+    end
+  end
+  return best
+end
+
+-- A weight that an operator has changed counts from the tenant's next request on.
+local function lane_of(tenant, account)
+  if account.lane then
+    return account.lane
+  end
+  local own, weight = tenant .. ':', account.weight
+  local lane, before = redis.call('ZSCORE', LANES, tenant), weight_of(own)
+  if not lane or before ~= weight then
+    lane = lane or best_lane(weight)
+    local whole = ':' .. lane
+    redis.call('ZADD', LANES, lane, tenant, weight, own, weight_of(whole) + weight - before, whole)
+  end
+  account.lane = lane
+  return lane
+end
+
 -- (the stream, what complete has to uncount, or the refusal). A request that alone is over the bytes bound passes while
 -- nothing else is there.
 local function charge(stream, tenant, size)
@@ -154,7 +197,7 @@ local function charge(stream, tenant, size)
       return stream, tenant, refusal
     end
     if account.unfinished >= account.light then
-      stream = stream + BULK
+      stream = stream + PRIORITIES * lane_of(tenant, account)
     end
     account.unfinished = account.unfinished + 1
     account.admitted = account.admitted + 1
@@ -175,7 +218,7 @@ local unserved
 local function look_who_serves()
   if unserved == nil then
     unserved = true
-    for stream = 1, 6 do
+    for stream = 1, STREAMS do
       unserved = unserved and redis.call('PTTL', KEYS[stream]) ~= -1
     end
   end
@@ -188,7 +231,7 @@ end
 
 -- Not where the entry is gone, unfinished: deleted by hand, or with a stream that nobody served.
 local function is_in_flight(waiters)
-  local stream, id = string.match(waiters, '^(%d):(%S+)')
+  local stream, id = string.match(waiters, '^(%d+):(%S+)')
   return #redis.call('XRANGE', KEYS[tonumber(stream)], id, id) > 0
 end
 
@@ -261,26 +304,26 @@ end
 local full_at = 0
 for tenant, account in pairs(accounts) do
   if account.admitted > 0 then
-    redis.call('HINCRBY', KEYS[9], tenant, account.admitted)
+    redis.call('HINCRBY', TENANTS, tenant, account.admitted)
     if account.rate then
-      redis.call('ZADD', KEYS[8], string.format('%.3f', account.full_at), tenant)
+      redis.call('ZADD', RATES, string.format('%.3f', account.full_at), tenant)
       full_at = math.max(full_at, account.full_at)
     end
   end
 end
 if full_at > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now_ms())
+  redis.call('ZREMRANGEBYSCORE', RATES, '-inf', now_ms())
   local left = math.ceil(full_at - now_ms())
-  if redis.call('PTTL', KEYS[8]) < left then
-    redis.call('PEXPIRE', KEYS[8], left)
+  if redis.call('PTTL', RATES) < left then
+    redis.call('PEXPIRE', RATES, left)
   end
 end
 if bytes_bound and bytes > bytes_before then
-  redis.call('HINCRBY', KEYS[9], ':bytes', string.format('%.0f', bytes - bytes_before))
+  redis.call('HINCRBY', TENANTS, ':bytes', string.format('%.0f', bytes - bytes_before))
 end
 if unserved then
   -- All of them together: no tenant is charged for an entry that is gone.
-  local longest, mortal = tonumber(lifetime), {KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[9]}
+  local longest, mortal = tonumber(lifetime), {TENANTS, LANES, unpack(KEYS, 1, STREAMS)}
   for _, key in ipairs(mortal) do
     longest = math.max(longest, redis.call('PTTL', key))
   end

@@ -1,4 +1,4 @@
-"""The two lanes of a priority: a tenant's backlog waits in the bulk lane, and nobody else waits behind it."""
+"""The lanes of a priority: a tenant's backlog waits in a bulk lane, and nobody else waits behind it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.support.operations import (
     LOW_BULK,
     NORMAL,
     NORMAL_BULK,
+    NORMAL_LANES,
     add_raw,
     end_lease,
     finish,
@@ -44,7 +45,24 @@ def flood(broker: Broker, count: int, stream: int = NORMAL, tenant: str = "heavy
 
 
 def lanes(client, broker) -> list[int]:
-    return [client.xlen(stream) for stream in broker.keys.streams]
+    """The lengths of high, normal and low, and then of each its bulk lanes together."""
+    lengths = [client.xlen(stream) for stream in broker.keys.streams]
+    return lengths[:3] + [sum(lengths[3 + priority :: 3]) for priority in range(3)]
+
+
+def bulk_lanes(client, broker) -> list[int]:
+    """The lengths of normal's bulk lanes, from the first to the last."""
+    return [client.xlen(broker.keys.streams[stream]) for stream in NORMAL_LANES]
+
+
+def shares(broker: Broker, takes: int, each: int) -> Counter[bytes]:
+    """Take and finish so often so many of what lies in the bulk lanes; how many came of each tenant."""
+    found = Counter[bytes]()
+    for number in range(takes):
+        entries = take(broker, shares=(0, each, 0))
+        found.update(entry.counted for entry in entries)
+        broker.complete([finish(entry, f"shared-{number}-{at}", keep_ms=0) for at, entry in enumerate(entries)])
+    return found
 
 
 def drain_ordinary(broker: Broker) -> None:
@@ -52,6 +70,7 @@ def drain_ordinary(broker: Broker) -> None:
     lease(broker, "drainer")
     entries = broker.take("drainer", (1000, 1000, 1000), bulk=False).entries
     broker.complete([finish(entry, f"drained-{number}", keep_ms=0) for number, entry in enumerate(entries)])
+    end_lease(broker, "drainer")
 
 
 # -- submit -----------------------------------------------------------------------------------------------------------
@@ -184,6 +203,118 @@ def test_a_blocking_read_gets_both_lanes(broker, redis_client):
 
     assert Counter(entry.stream for entry in entries) == {NORMAL: 2, NORMAL_BULK: 2}
     assert broker.held("worker") == [entry.place for entry in entries]
+
+
+# -- several tenants with a backlog -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("each", [1, 7, 64])
+def test_two_backlogs_are_worked_off_by_weight_however_small_the_takes_are(each, broker, redis_client, pool):
+    Limits(redis_client, pool).set_tenant("three", weight=3)
+    flood(broker, 900, tenant="one")
+    flood(broker, 900, tenant="three")
+    drain_ordinary(broker)
+
+    found = shares(broker, 640 // each, each)
+
+    assert found[b"three"] / found[b"one"] == pytest.approx(3, rel=0.05)
+
+
+def test_a_backlog_that_came_first_and_is_longer_does_not_go_first(broker):
+    flood(broker, 2_000, tenant="first")
+    flood(broker, 200, tenant="second")
+    drain_ordinary(broker)
+
+    found = shares(broker, 5, 64)
+
+    assert found[b"second"] == pytest.approx(found[b"first"], rel=0.1)
+
+
+def test_what_a_light_tenant_sends_beside_two_backlogs_is_in_the_next_take(broker):
+    flood(broker, 200, tenant="one")
+    flood(broker, 200, tenant="two")
+    drain_ordinary(broker)
+    submit(broker, request("light", tenant="light"))
+
+    assert take(broker, shares=(11, 4, 1))[0].counted == b"light"
+
+
+def test_a_backlog_that_is_alone_or_outlasts_the_others_has_all(broker, redis_client):
+    flood(broker, 100, tenant="short")
+    flood(broker, 500, tenant="long")
+    drain_ordinary(broker)
+
+    assert sum(shares(broker, 9, 64).values()) == 9 * 64
+
+    assert unfinished(redis_client, broker) == [0, 600 - 9 * 64, 0]
+
+
+def test_each_tenant_with_a_backlog_has_a_lane_of_its_own_while_there_are_enough(broker, redis_client):
+    for name in ("a", "b", "c", "d"):
+        flood(broker, 10, tenant=name)
+    submit(broker, *(request(f"more-{number}", tenant="a") for number in range(5)))
+
+    # The fifth one goes where it waits least.
+    flood(broker, 1, tenant="e")
+
+    assert bulk_lanes(redis_client, broker) == [15, 11, 10, 10]
+
+
+def test_a_lane_that_two_tenants_share_has_the_weight_of_both(broker):
+    for name in ("a", "b", "c", "d", "e"):
+        flood(broker, 300, tenant=name)
+    drain_ordinary(broker)
+
+    found = shares(broker, 8, 50)
+
+    assert found[b"a"] + found[b"e"] == pytest.approx(400 * 2 / 5, rel=0.1)
+
+
+def test_a_weight_that_changes_holds_from_the_tenants_next_request_on(broker, redis_client, pool):
+    flood(broker, 900, tenant="one")
+    flood(broker, 900, tenant="three")
+    drain_ordinary(broker)
+    Limits(redis_client, pool).set_tenant("three", weight=3)
+    submit(broker, request("next", tenant="three"))
+
+    found = shares(broker, 10, 64)
+
+    assert found[b"three"] / found[b"one"] == pytest.approx(3, rel=0.1)
+
+
+def test_an_idle_tenant_leaves_its_lane_and_nothing_of_it_stays(broker, redis_client, pool):
+    limits = Limits(redis_client, pool)
+    for name, weight in (("a", 0.1), ("b", 0.2), ("c", 0.7), ("d", 3), ("e", 0.1)):
+        limits.set_tenant(name, weight=weight)
+        flood(broker, 100, tenant=name)
+    assert redis_client.zscore(broker.keys.lanes, "d") == 4
+
+    while entries := take(broker):
+        broker.complete([finish(entry, f"done-{entry.id}", keep_ms=0) for entry in entries])
+
+    assert tenants(redis_client, broker) == {}
+    assert not redis_client.exists(broker.keys.lanes)
+
+
+def test_a_full_redis_lets_two_backlogs_be_taken_and_finished(own_broker, own_redis):
+    for name in ("one", "two"):
+        flood(own_broker, 50, tenant=name)
+    drain_ordinary(own_broker)
+    lease(own_broker, "worker")
+    own_redis.config_set("maxmemory", 1)
+
+    entries = own_broker.take("worker", (0, 100, 0)).entries
+
+    assert Counter(entry.counted for entry in entries) == {b"one": 50, b"two": 50}
+    assert own_broker.complete([finish(entry, f"full-{at}", keep_ms=0) for at, entry in enumerate(entries)]) == 100
+    assert not own_redis.exists(own_broker.keys.lanes)
+
+
+def test_a_raw_producer_may_use_any_bulk_lane(broker, redis_client):
+    for stream in NORMAL_LANES:
+        add_raw(redis_client, broker, stream=stream)
+
+    assert [entry.stream for entry in take(broker)] == [*NORMAL_LANES]
 
 
 # -- what else knows streams ------------------------------------------------------------------------------------------

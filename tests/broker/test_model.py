@@ -37,7 +37,7 @@ IDS = st.sampled_from("abcde")
 CLIENTS = st.sampled_from(["one", "two"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 STREAMS = st.integers(0, 2)
-LANES = st.integers(0, 5)
+LANES = st.integers(0, 14)
 #: Small, so that a few requests are a backlog.
 LIGHT, IN_FLIGHT, BYTES_BOUND = 2, 4, 12
 TENANTS = st.sampled_from(["", "acme", "other"])
@@ -74,6 +74,8 @@ class Model:
     inboxes: dict[str, list[bytes]] = field(default_factory=lambda: {"one": [], "two": [], RAW: []})
     live: set[str] = field(default_factory=set)
     dead: list[int] = field(default_factory=list)
+    #: Tenant -> its bulk lane.
+    lanes: dict[str, int] = field(default_factory=dict)
 
     def submit(self, number: int, request: Submission, client: str) -> Admitted | bytes | str:
         """A refusal is the name of its bound."""
@@ -90,7 +92,8 @@ class Model:
             return "bytes"
         if request.tenant and mine >= IN_FLIGHT:
             return "tenant"
-        stream = request.stream + 3 if request.tenant and mine >= LIGHT else request.stream
+        lane = self.lane_of(request.tenant) if request.tenant and mine >= LIGHT else 0
+        stream = request.stream + 3 * lane
         self.work[number] = Work(number, one, stream, request.tenant, size)
         self.waiting[one] = (number, [client])
         return Admitted.QUEUED
@@ -102,6 +105,17 @@ class Model:
     def of_tenant(self, tenant: str) -> int:
         return sum(one.tenant == tenant for one in self.work.values())
 
+    def lane_of(self, tenant: str) -> int:
+        """All weigh the same: where it waits least, and of these where the fewest are."""
+
+        def wait(lane: int) -> tuple[float, int]:
+            tenants = [*self.lanes.values()].count(lane)
+            return sum(one.stream // 3 == lane for one in self.work.values()) / (tenants + 1), tenants
+
+        if tenant not in self.lanes:
+            self.lanes[tenant] = min(range(1, 5), key=wait)
+        return self.lanes[tenant]
+
     def take(self, worker: str, shares: tuple[int, int, int], bulk: bool, drawn: list[int]) -> list[int]:
         """`drawn` is what Redis handed out: how a small backlog is parted, and a small share between lanes, it draws by
         lot. How many come of each priority follows from the shares where these are not cut.
@@ -109,15 +123,15 @@ class Model:
         if worker not in self.live:
             return []
         queues = [
-            [one.number for one in self.work.values() if one.stream == s and one.holder is None] for s in range(6)
+            [one.number for one in self.work.values() if one.stream == s and one.holder is None] for s in range(15)
         ]
         if not bulk:
-            queues[3:] = [[], [], []]
-        waiting = [len(queues[priority]) + len(queues[priority + 3]) for priority in range(3)]
+            queues[3:] = [[] for _ in queues[3:]]
+        waiting = [sum(map(len, queues[priority::3])) for priority in range(3)]
         held = sum(one.holder == worker for one in self.work.values())
         even = max(0, ceil(len(self.work) / len(self.live)) - held)
         assert len(drawn) == min(even, sum(shares), sum(waiting))
-        counts = [sum(self.work[number].stream == stream for number in drawn) for stream in range(6)]
+        counts = [sum(self.work[number].stream == stream for number in drawn) for stream in range(15)]
         if sum(shares) <= even:
             taken = [min(count, share) for count, share in zip(waiting, shares, strict=True)]
             spare = sum(shares) - sum(taken)
@@ -125,7 +139,7 @@ class Model:
                 more = min(spare, waiting[priority] - taken[priority])
                 taken[priority] += more
                 spare -= more
-            assert [counts[priority] + counts[priority + 3] for priority in range(3)] == taken
+            assert [sum(counts[priority::3]) for priority in range(3)] == taken
         handed = [number for queue, count in zip(queues, counts, strict=True) for number in queue[:count]]
         for number in handed:
             self.work[number].holder, self.work[number].deliveries = worker, 1
@@ -142,6 +156,8 @@ class Model:
         one = self.work.pop(number, None)
         if one is None:
             return False
+        if not self.of_tenant(one.tenant):
+            self.lanes.pop(one.tenant, None)
         owner, clients = waiting.get(one.request_id, (number, []))
         if owner == number:
             self.waiting.pop(one.request_id, None)
@@ -288,7 +304,7 @@ class Operations(RuleBasedStateMachine):
 
     @invariant()
     def the_streams_lengths_are_the_unfinished_work(self) -> None:
-        expected = [sum(one.stream == stream for one in self.model.work.values()) for stream in range(6)]
+        expected = [sum(one.stream == stream for one in self.model.work.values()) for stream in range(15)]
         assert [self.redis.xlen(stream) for stream in self.broker.keys.streams] == expected
 
     @invariant()
@@ -304,7 +320,7 @@ class Operations(RuleBasedStateMachine):
     @invariant()
     def every_entry_is_in_the_hands_it_should_be(self) -> None:
         numbers = {entry.place: number_of(entry) for _, entry in self.handed}
-        for stream in range(6):
+        for stream in range(15):
             found = pending(self.redis, self.broker, stream)
             held = {holder: [numbers[stream, one] for one in ids] for holder, ids in found.items()}
             assert held == self.model.held(stream)

@@ -64,7 +64,8 @@ def test_whoever_joins_prolongs_it_too(unserved, redis_client):
 
 def test_what_has_expired_is_queued_anew_and_counted_once(unserved, redis_client):
     submit(unserved, request("a", tenant="acme"))
-    redis_client.delete(*unserved.keys.streams, unserved.keys.tenants)  # as at the end of their TTL
+    keys = unserved.keys
+    redis_client.delete(*keys.streams, keys.tenants, keys.lanes)  # as at the end of their TTL
 
     assert submit(unserved, request("a", tenant="acme")) == [QUEUED]
 
