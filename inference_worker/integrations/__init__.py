@@ -1,0 +1,1 @@
+"""The same models inside distributed engines, in their processes: without Redis, and without workers of ours."""
