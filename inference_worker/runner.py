@@ -1,4 +1,7 @@
-"""The loop that owns the device: next batch, collate, infer, hand over. The only thread that runs models."""
+"""The loop that owns the device: next batch, collate, infer, hand over. The only thread that runs models.
+
+Where the device works beside its process, a batch is begun while the one before is computed (overlap.py).
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,20 @@ from common.text import describe
 from inference_worker.batching.collate import collate
 from inference_worker.batching.split import halves, smaller
 from inference_worker.batching.tally import Tally
-from inference_worker.devices.faults import is_out_of_memory, raise_if_fatal
+from inference_worker.devices.faults import DeviceFailed, is_out_of_memory, raise_if_fatal
 from inference_worker.holding import Holding
+from inference_worker.infer import infer
 from inference_worker.item import Batch, Part
 from inference_worker.marks import Marks
 from inference_worker.models.registry import Loaded
 from inference_worker.outcome import Outcome, as_model_error, failed
+from inference_worker.overlap import Landing, Overlap
 
 #: A batch that takes longer is worth taking the next entries beside it.
 SLOW_S = 0.001
 
 #: A part, its rows of the outputs, and what is wrong with them.
 Cut = tuple[Part, Mapping[str, Array], InferenceError | None]
-
-
-class WrongRowsError(ModelError):
-    """The model returned another number of rows than it got; whose they are cannot be told, so halves run again."""
 
 
 class Feed(Protocol):
@@ -43,21 +44,40 @@ class Feed(Protocol):
 
 
 class Runner:
-    """Runs batches until its holding is closed and empty. `deliver` gets outcomes, and whether to send them at once."""
+    """Runs batches until its holding is closed and empty. `deliver` gets outcomes, and whether to send them at once.
+
+    `settle` waits until what was delivered is sent.
+    """
 
     def __init__(
-        self, holding: Holding, marks: Marks, feed: Feed, deliver: Callable[[list[Outcome], bool], None]
+        self,
+        holding: Holding,
+        marks: Marks,
+        feed: Feed,
+        deliver: Callable[[list[Outcome], bool], None],
+        tally: Tally | None = None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self._holding = holding
         self._marks = marks
         self._feed = feed
         self._deliver = deliver
+        self._settle = settle
         self._last_s = SLOW_S
         self._running: tuple[Loaded, float] | None = None  # and since when
-        self.tally = Tally()
+        self._overlap = Overlap(holding.wake)
+        self.tally = tally or Tally()
 
     def run(self) -> None:
         while (batch := self._next()) is not None:
+            if batch.suspect:
+                # It may end the process: what others' requests came to is not to be computed again for that.
+                self._land_all()
+                self._settle()
+            if batch.loaded.backend.depth > 1:
+                self._begin(batch)
+                continue
+            self._land_all()
             # A quick model is done before another thread is awake.
             beside = self._feed.busy or self._last_s >= SLOW_S or not self._holding.empty
             if beside:
@@ -67,20 +87,79 @@ class Runner:
     def _next(self) -> Batch | None:
         """The next batch, taken here where nobody else takes; None once the holding is closed and empty."""
         while True:
+            if self._overlap and self._overlap.wait():
+                self._land()
+                continue
             batch, dropped = self._holding.next_batch(self._marks.unwanted)
             if dropped:
                 self._deliver([failed(part, self._marks.reason(part)) for part in dropped], True)
             if batch is not None:
                 return batch
             if self._holding.empty and self._holding.closed:
+                self._land_all()
                 return None
-            if self._holding.empty and not self._holding.reserved:
+            if self._holding.empty and not self._holding.reserved and not self._overlap:
                 self._feed.rest()
                 if self._feed.lead():
                     continue
             else:
                 self._feed.call()
             self._holding.wait_for_batch()
+
+    def _begin(self, batch: Batch) -> None:
+        """Have the device work on it; its results are delivered when it has landed."""
+        self._feed.call()
+        if not self._holding.fits(batch):
+            self._land_all()
+            self._deliver(self._timed(batch), False)
+            return
+        try:
+            self._overlap.begin(batch, self._holding.expected_s(batch))
+        except Exception as error:
+            beside = len(self._overlap) > 0
+            self._deliver(self._again(batch, error.with_traceback(None), beside), False)
+        self._running = self._overlap.running
+
+    def _land(self) -> None:
+        landing = self._overlap.land()
+        self._running = self._overlap.running
+        if landing.error is None:
+            self._deliver(self._landed(landing), False)
+        else:
+            self._deliver(self._again(landing.batch, landing.error, landing.beside), False)
+            self._running = None
+
+    def _land_all(self) -> None:
+        while self._overlap:
+            self._land()
+
+    def _landed(self, landing: Landing) -> list[Outcome]:
+        return self._ran(landing.batch, landing.outputs, landing.since_s, landing.seconds)
+
+    def _again(self, batch: Batch, error: Exception, beside: bool) -> list[Outcome]:
+        """The outcomes of a batch that failed on a device that works beside us. It runs again when that is free.
+
+        What did not fit `beside` others runs whole before it is taken for too large.
+        """
+        try:
+            raise_if_fatal(error)
+        except DeviceFailed:
+            self._save()
+            raise
+        self._land_all()
+        if not is_out_of_memory(error):
+            return self._search(batch, error)
+        if not beside:
+            return self._shrink(batch, error)
+        self._overlap.crowded()
+        return self._run(batch)
+
+    def _save(self) -> None:
+        """The device has failed for good: what has come back from it even so is not run again elsewhere."""
+        while self._overlap:
+            landing = self._overlap.land()
+            if landing.error is None:
+                self._deliver(self._landed(landing), False)
 
     def _timed(self, batch: Batch) -> list[Outcome]:
         started_s = time.monotonic()
@@ -141,32 +220,16 @@ class Runner:
         # Each half of a batch that failed has the model's whole time.
         self._running = batch.loaded, started
         outputs = infer(batch.loaded, collate(batch), batch.rows)
-        seconds = time.monotonic() - started
+        return self._ran(batch, outputs, started, time.monotonic() - started)
+
+    def _ran(self, batch: Batch, outputs: Mapping[str, Array], started: float, seconds: float) -> list[Outcome]:
+        """Learn from a batch, and cut its outputs."""
         self._holding.ran(batch, seconds)
-        self.tally.add(batch)
+        self.tally.add(batch, started, seconds)
         return [
             Outcome(part, rows, error, started, int(seconds * 1e6), batch.rows)
             for part, rows, error in _split(batch, outputs)
         ]
-
-
-def infer(loaded: Loaded, arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
-    """A collated batch's outputs, as arrays with `rows` rows. Raises WrongRowsError, or what the model raises."""
-    outputs = {name: np.asarray(value) for name, value in loaded.backend.infer(arrays).items()}
-    for name, array in outputs.items():
-        if array.ndim == 0 or len(array) != rows:
-            raise WrongRowsError(
-                f"model '{loaded.spec.name}' returned {_returned(array)} '{name}' for a batch of {rows}; "
-                "an output is an array with the rows first"
-            )
-    return outputs
-
-
-def _returned(array: Array) -> str:
-    """What came in an array's place, in front of an output's name."""
-    if array.ndim:
-        return f"{len(array)} rows of"
-    return "a scalar for" if array.dtype.kind in "biufc" else f"a value of type {type(array.item()).__name__} for"
 
 
 def _too_large(batch: Batch, error: Exception) -> ModelError:
@@ -185,10 +248,10 @@ def _split(batch: Batch, outputs: Mapping[str, Array]) -> Iterator[Cut]:
         stop = row + part.rows
         rows = {name: array[row:stop] for name, array in outputs.items()}
         row = stop
-        yield part, rows, _not_finite(batch.loaded, rows) if check else None
+        yield part, rows, not_finite(batch.loaded, rows) if check else None
 
 
-def _not_finite(loaded: Loaded, rows: Mapping[str, Array]) -> InferenceError | None:
+def not_finite(loaded: Loaded, rows: Mapping[str, Array]) -> InferenceError | None:
     for name, array in rows.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return ModelError(f"model '{loaded.spec.name}' gave NaN or infinity in its output '{name}'")

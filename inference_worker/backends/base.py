@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import ConfigError, InferenceError, ModelError
+from common.records import record
 from common.text import describe
 from inference_worker.models.spec import ModelSpec
 from inference_worker.models.weights import resolve
@@ -33,13 +34,24 @@ class Context:
         return resolve(reference, self.spec.folder)
 
 
-@dataclass(frozen=True, slots=True)
+@record(eq=False)
 class ModelRequest:
     """What pre- and postprocess see of one request: its inputs with `rows` first, and its parameters."""
 
     inputs: Mapping[str, Array]
     rows: int
     parameters: Mapping[str, Any]
+
+
+class Landed(NamedTuple):
+    """A batch's outputs, and the seconds that its device spent on it; None where that is what passed meanwhile."""
+
+    outputs: Mapping[str, Array]
+    seconds: float | None = None
+
+
+#: Waits for a batch that was begun. Called once, in any thread; raises what went wrong with that batch.
+Finish = Callable[[], Landed]
 
 
 class Backend(ABC):
@@ -52,6 +64,8 @@ class Backend(ABC):
     weights: str = ""
     #: "preprocess" and "postprocess", where they have threads of their own: their calls may then come at once.
     stages: Mapping[str, Stage] = MappingProxyType({})
+    #: So many batches may be begun before the first of them is finished; above 1 only where `begin` does not wait.
+    depth: int = 1
 
     @abstractmethod
     def load(self, context: Context) -> None:
@@ -61,6 +75,11 @@ class Backend(ABC):
     def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         """Outputs by name for inputs by name; every array has the rows first, as many as came in."""
 
+    def begin(self, batch: Mapping[str, Array]) -> Finish:
+        """`infer` for a device that works beside its process: what gives the outputs when they are there."""
+        landed = Landed(self.infer(batch))
+        return lambda: landed
+
     def preprocess(self, request: ModelRequest) -> Mapping[str, Array | list[Array]]:
         """What of one request goes into a batch: arrays with rows first, or lists of one array per row."""
         return request.inputs
@@ -68,6 +87,10 @@ class Backend(ABC):
     def postprocess(self, outputs: Mapping[str, Array], request: ModelRequest) -> Mapping[str, Array]:
         """What one request gets, from its rows of the outputs."""
         return outputs
+
+    def has_stage(self, name: str) -> bool:
+        """Whether "preprocess" or "postprocess" does anything but pass on what comes. Once it is loaded."""
+        return getattr(type(self), name) is not getattr(Backend, name)
 
     @abstractmethod
     def close(self) -> None:

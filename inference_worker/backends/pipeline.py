@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from common.errors import ConfigError, InferenceError, ModelError
 from common.tensor import Array
 from common.text import describe
 from inference_worker.backends import BackendKind, backend_class
-from inference_worker.backends.base import Backend, Context, ModelRequest
+from inference_worker.backends.base import Backend, Context, Finish, Landed, ModelRequest
 from inference_worker.foreign import is_failure
-from inference_worker.models.code import imported_files, load_object
-from inference_worker.models.spec import MANIFEST, STAGES, ModelSpec
+from inference_worker.models.code import imported_files, load_object, python_file
+from inference_worker.models.spec import STAGES, ModelSpec
 from inference_worker.models.trust import check_trust
 from inference_worker.models.weights import PACKAGE, digest, files_in, resolve
 from inference_worker.pipeline.crew import Crew
@@ -28,6 +29,7 @@ class Pipeline(Backend):
         self._backend: Backend = backend_class(kind)()
         self._preprocess = self._backend.preprocess
         self._postprocess = self._backend.postprocess
+        self._own: Collection[str] = ()
         self._name = ""
         self._crews: list[Crew] = []
 
@@ -37,6 +39,7 @@ class Pipeline(Backend):
             check_trust(context.spec)
             self._add_stages(context)
             self._backend.load(context)
+            self.depth = self._backend.depth
             self.weights = digest(files_of(context.spec))
         except BaseException as error:
             self._close_stages()
@@ -49,6 +52,22 @@ class Pipeline(Backend):
     def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         try:
             return self._backend.infer(batch)
+        except InferenceError:
+            raise
+        except BaseException as error:
+            raise self._failed("infer", error) from error
+
+    def begin(self, batch: Mapping[str, Array]) -> Finish:
+        try:
+            return partial(self._finish, self._backend.begin(batch))
+        except InferenceError:
+            raise
+        except BaseException as error:
+            raise self._failed("infer", error) from error
+
+    def _finish(self, finish: Finish) -> Landed:
+        try:
+            return finish()
         except InferenceError:
             raise
         except BaseException as error:
@@ -70,6 +89,9 @@ class Pipeline(Backend):
         except BaseException as error:
             raise self._failed("postprocess", error) from error
 
+    def has_stage(self, name: str) -> bool:
+        return name in self._own or self._backend.has_stage(name)
+
     def close(self) -> None:
         self._close_stages()
         self._backend.close()
@@ -90,6 +112,7 @@ class Pipeline(Backend):
                     self._crews.append(crew)
                     crew.start()
                     methods[name] = crew.call
+            self._own = methods.keys()
             self._preprocess = methods.get("preprocess", self._preprocess)
             self._postprocess = methods.get("postprocess", self._postprocess)
         self.stages = {name: Stage(f"{name} of {self._name}", limits.workers) for name, limits in spec.stages.items()}
@@ -120,15 +143,12 @@ def _methods_here(context: Context) -> dict[str, Any]:
 
 def files_of(spec: ModelSpec) -> Iterator[tuple[str, Path]]:
     """(label, path) of all that a loaded model's results depend on, as far as files tell."""
-    if _is_python_file(spec):
-        yield from imported_files(resolve(spec.options["code"].rpartition(":")[0], spec.folder))
+    file = python_file(spec)
+    if file is not None:
+        # Its folder may hold anything: of that only what the file imports counts.
+        yield from imported_files(resolve(file.name, spec.folder))
     elif spec.folder is not None:
         yield from files_in(spec.folder)
     for reference in (*spec.options.values(), *spec.processing.values()):
         if isinstance(reference, str) and reference.startswith(PACKAGE):
             yield reference, resolve(reference, None)
-
-
-def _is_python_file(spec: ModelSpec) -> bool:
-    """Declared in Python, its folder may hold anything: of that only what the file imports counts."""
-    return "code" in spec.options and spec.folder is not None and not (spec.folder / MANIFEST).is_file()

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
+import numpy as np
+
 from common.errors import ConfigError, InvalidRequest
 from common.tensor import Array
 from inference_worker.backends.base import Backend, Context, ModelRequest, name_outputs
@@ -25,11 +27,15 @@ class PythonBackend(Backend):
         spec = context.spec
         self._spec = spec
         self._dtypes = {one.name: one.dtype for one in spec.outputs}
+        self._only = spec.outputs[0].name if len(spec.outputs) == 1 else None
         self._model = _model(load_object(spec.options["code"], spec.folder), spec)
         self._model.load(context)
 
     def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
-        outputs = name_outputs(self._spec, self._model.infer(batch))
+        result = self._model.infer(batch)
+        if type(result) is np.ndarray and self._only is not None:
+            return {self._only: result}
+        outputs = name_outputs(self._spec, result)
         return {name: to_array(self._spec, name, value, self._dtypes.get(name)) for name, value in outputs.items()}
 
     def preprocess(self, request: ModelRequest) -> Mapping[str, Array | list[Array]]:
@@ -37,6 +43,9 @@ class PythonBackend(Backend):
 
     def postprocess(self, outputs: Mapping[str, Array], request: ModelRequest) -> Mapping[str, Array]:
         return self._model.postprocess(outputs, request)
+
+    def has_stage(self, name: str) -> bool:
+        return getattr(type(self._model), name) is not getattr(Model, name)
 
     def close(self) -> None:
         self._model.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError, InvalidRequest, ModelError
 from common.tensor import Array
-from inference_worker.backends.base import Backend, Context, name_outputs
+from inference_worker.backends.base import Backend, Context, Finish, Landed, name_outputs
 from inference_worker.backends.torch_files import load_weights, open_file
 from inference_worker.backends.torch_options import Runtime, check_options
-from inference_worker.devices.accelerator import Accelerator, Tensors, open_accelerator
+from inference_worker.devices.accelerator import Accelerator, Flight, Tensors, open_accelerator
 from inference_worker.models.code import load_object
 from inference_worker.models.residency import give_back
 from inference_worker.models.spec import ModelSpec
@@ -36,23 +37,37 @@ class TorchBackend(Backend):
         self._runtime = Runtime.of(context.spec.options)
         self._bf16 = frozenset(one.name for one in context.spec.inputs if one.dtype == "BF16")
         self._accelerator = accelerator = open_accelerator(context.device)
+        self.depth = accelerator.depth
         module, order = _build(context, accelerator, self._runtime)
         self._module = self._runtime.compiled(module, accelerator.device)
         self._order = None if order is None else _argument_order(context.spec, order)
 
     def infer(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
-        if self._accelerator is None:
-            raise ModelError(f"model '{self._spec.name}:{self._spec.version}' is closed. This is a bug.")
-        # Entered around the launch, since a compiled module is made for the mode of its first run.
+        # Entered around the beginning too, since a compiled module is made for the mode of its first run.
         with torch.inference_mode():
-            flight = self._accelerator.launch(_numbers(batch), self._compute)
-            return {name: self._array(value) for name, value in flight.result().items()}
+            return self._arrays(self._flight(batch))
+
+    def begin(self, batch: Mapping[str, Array]) -> Finish:
+        with torch.inference_mode():
+            return partial(self._landed, self._flight(batch))
 
     def close(self) -> None:
         self._module = None
         if self._accelerator is not None:
             self._accelerator.release()
             self._accelerator = None
+
+    def _flight(self, batch: Mapping[str, Array]) -> Flight:
+        if self._accelerator is None:
+            raise ModelError(f"model '{self._spec.name}:{self._spec.version}' is closed. This is a bug.")
+        return self._accelerator.begin(_numbers(batch), self._compute)
+
+    def _landed(self, flight: Flight) -> Landed:
+        with torch.inference_mode():
+            return Landed(self._arrays(flight), flight.seconds)
+
+    def _arrays(self, flight: Flight) -> dict[str, Array]:
+        return {name: self._array(value) for name, value in flight.finish().items()}
 
     def _compute(self, inputs: Tensors) -> Tensors:
         tensors = {name: self._prepared(name, tensor) for name, tensor in inputs.items()}

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Lock
 from typing import Any, cast
 
 import torch
@@ -27,6 +28,8 @@ _MOST_LISTED = 3
 _WEIGHTS_CONFIG = "data/weights/model_weights_config.json"
 #: Of a record's header in a zip archive: its fixed part, and in it the lengths of the name and of the extra field.
 _ZIP_HEADER, _ZIP_LENGTHS = 30, slice(26, 30)
+#: One program is read at a time: torch traces meanwhile, and Python's filter of warnings is one for all threads.
+_reading = Lock()
 
 
 def load_weights(module: nn.Module, reference: str, path: Path) -> None:
@@ -46,10 +49,10 @@ def open_file(context: Context, accelerator: Accelerator) -> tuple[Any, list[str
     """(what runs, the names of its arguments) of `torch.file`"""
     reference = context.spec.options["file"]
     path = context.path(reference)
-    if path.suffix == ".pt2":
-        return _open_exported(reference, path, accelerator)
-    if path.suffix == ".pt":
-        return _open_script(reference, path, accelerator)
+    opens = {".pt2": _open_exported, ".pt": _open_script}.get(path.suffix)
+    if opens is not None:
+        with _reading:
+            return opens(reference, path, accelerator)
     raise ConfigError(f"torch.file must end in .pt2 (torch.export) or .pt (TorchScript); got '{reference}'")
 
 

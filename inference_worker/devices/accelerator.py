@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -20,11 +21,14 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 class Flight(ABC):
-    """A batch on its way through the device."""
+    """A batch on its way through the device. Another thread than the one that began it may finish it."""
+
+    #: What the device spent on computing, once it is finished; None where that is what passed meanwhile.
+    seconds: float | None = None
 
     @abstractmethod
-    def result(self) -> dict[str, Tensor]:
-        """Its outputs, in the host's memory; waits until they are there."""
+    def finish(self) -> dict[str, Tensor]:
+        """Its outputs, in the host's memory; waits until they are there. Raises what went wrong on the device."""
 
 
 class Accelerator(ABC):
@@ -32,6 +36,8 @@ class Accelerator(ABC):
 
     #: Where tensors live.
     device: torch.device
+    #: So many batches may be on their way at once: one computes while the next one's inputs travel.
+    depth: int = 1
 
     @abstractmethod
     def memory(self) -> Memory:
@@ -42,7 +48,7 @@ class Accelerator(ABC):
         """`module` with its weights on the device."""
 
     @abstractmethod
-    def launch(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
+    def begin(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
         """Copy `arrays` in, compute on them, copy what it gives out; where the device can, without waiting for it."""
 
     @abstractmethod
@@ -56,7 +62,7 @@ class Landed(Flight):
     def __init__(self, outputs: Tensors) -> None:
         self._outputs = dict(outputs)
 
-    def result(self) -> dict[str, Tensor]:
+    def finish(self) -> dict[str, Tensor]:
         return self._outputs
 
 
@@ -75,21 +81,23 @@ class Cpu(Accelerator):
     def release(self) -> None:
         """The allocator gives it back by itself."""
 
-    def launch(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
+    def begin(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
         return Landed(compute({name: torch.from_numpy(_writable(array)) for name, array in arrays.items()}))
 
 
 class Cuda(Accelerator):
     """A CUDA device with a stream each for copies in, compute and copies out.
 
-    While one batch computes, the next one's inputs and the last one's outputs can travel: launch the next
-    before you ask for the result. Copies go through pinned memory, without which they would wait for each other.
+    While one batch computes, the next one's inputs and the last one's outputs travel: begin the next before you finish
+    the first. Copies go through pinned memory, without which they would wait for each other.
     """
+
+    depth = 2
 
     def __init__(self, index: int = 0) -> None:
         _check_cuda(index)
         self.device = torch.device("cuda", index)
-        self._in, self._compute, self._out = (cast(Any, torch.cuda.Stream)(self.device) for _ in range(3))
+        self._in, self._compute, self._out = _streams(self.device)
 
     def memory(self) -> Memory:
         return Memory(*torch.cuda.mem_get_info(self.device))
@@ -100,9 +108,11 @@ class Cuda(Accelerator):
         torch.cuda.synchronize(self.device)
         return moved
 
-    def launch(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
+    def begin(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
+        began, ended = (cast(Any, torch.cuda.Event)(enable_timing=True) for _ in range(2))
         try:
-            return self._copy_out(self._run(self._copy_in(arrays), compute))
+            outputs = self._run(self._copy_in(arrays), compute, began, ended)
+            return _CudaFlight(*self._copy_out(outputs), began, ended)
         except Exception as error:
             if is_out_of_memory(error):
                 # What the allocator keeps in pieces of other sizes may be what a smaller batch needs.
@@ -116,32 +126,41 @@ class Cuda(Accelerator):
         with torch.cuda.stream(self._in):
             return {name: _pinned(array).to(self.device, non_blocking=True) for name, array in arrays.items()}
 
-    def _run(self, inputs: Tensors, compute: Callable[[Tensors], Tensors]) -> Tensors:
+    def _run(self, inputs: Tensors, compute: Callable[[Tensors], Tensors], began: Any, ended: Any) -> Tensors:
+        """`began` and `ended` are recorded around it: a wait for inputs or for the batch before is no part of it."""
         self._compute.wait_stream(self._in)
         with torch.cuda.stream(self._compute):
             for tensor in inputs.values():
                 tensor.record_stream(self._compute)
-            return compute(inputs)
+            began.record(self._compute)
+            outputs = compute(inputs)
+            ended.record(self._compute)
+            return outputs
 
-    def _copy_out(self, outputs: Tensors) -> Flight:
+    def _copy_out(self, outputs: Tensors) -> tuple[Tensors, Any]:
+        """What the outputs will be in the host's memory, and the event after which they are."""
         self._out.wait_stream(self._compute)
         with torch.cuda.stream(self._out):
             for tensor in outputs.values():
                 if tensor.is_cuda:
                     tensor.record_stream(self._out)
             landed = {name: _to_host(tensor) for name, tensor in outputs.items()}
-            there = cast(Any, torch.cuda.Event)()
+            # Whoever waits for it sleeps: by default CUDA would look again and again, on a core that the host needs.
+            there = cast(Any, torch.cuda.Event)(blocking=True)
             there.record(self._out)
-        return _CudaFlight(landed, there)
+        return landed, there
 
 
 class _CudaFlight(Flight):
-    def __init__(self, outputs: Tensors, there: Any) -> None:
+    def __init__(self, outputs: Tensors, there: Any, began: Any, ended: Any) -> None:
         self._outputs = dict(outputs)
         self._there = there
+        self._began = began
+        self._ended = ended
 
-    def result(self) -> dict[str, Tensor]:
+    def finish(self) -> dict[str, Tensor]:
         self._there.synchronize()
+        self.seconds = self._began.elapsed_time(self._ended) / 1000
         return self._outputs
 
 
@@ -155,6 +174,12 @@ def open_accelerator(name: str) -> Accelerator:
     if kind not in KINDS or not (index or "0").isdecimal():
         raise ConfigError(f"torch knows no device '{name}' here; use {' or '.join(KINDS)}, such as cuda:0")
     return KINDS[kind](int(index or 0))
+
+
+@lru_cache
+def _streams(device: torch.device) -> tuple[Any, Any, Any]:
+    """For copies in, compute and copies out. One set for all models, whose batches thus run one after the other."""
+    return tuple(cast(Any, torch.cuda.Stream)(device) for _ in range(3))
 
 
 def _check_cuda(index: int) -> None:

@@ -16,12 +16,14 @@ from importlib.machinery import (
     SourceFileLoader,
 )
 from pathlib import Path
+from threading import RLock
 from types import CodeType, ModuleType
 from typing import Any
 
 from common.errors import ConfigError
 from common.text import describe
 from inference_worker.foreign import is_failure
+from inference_worker.models.spec import MANIFEST, ModelSpec
 from inference_worker.models.weights import file_state, resolve
 
 _PREFIX = "inference_worker_model_"
@@ -29,6 +31,8 @@ _PREFIX = "inference_worker_model_"
 _renewed: dict[Path, int] = {}
 #: The state of each module's file when it was read.
 _read: dict[str, tuple[int, ...]] = {}
+#: Two models that load at once may import one file: the second must not see it half-made.
+_importing: dict[Path, RLock] = {}
 
 
 def load_object(reference: str, folder: Path | None) -> Any:
@@ -48,6 +52,11 @@ def import_file(path: Path) -> ModuleType:
     finds other.py beside it. Raises ConfigError with the line where the import fails.
     """
     path = path.resolve()
+    with _importing.setdefault(path, RLock()):
+        return _import_file(path)
+
+
+def _import_file(path: Path) -> ModuleType:
     if path.suffix != ".py":
         raise ConfigError(f"{path} is no Python file; its name must end in .py")
     if _has_changed(path):
@@ -70,6 +79,13 @@ def import_file(path: Path) -> ModuleType:
         place = f"{path}{_line(error, path)}"
         raise ConfigError(f"{place} cannot be imported: {describe(error)}{_hint(error, path)}") from error
     return module
+
+
+def python_file(spec: ModelSpec) -> Path | None:
+    """The Python file that declares a model, whether or not it is there; None for one that a model.toml declares."""
+    if spec.folder is None or "code" not in spec.options or (spec.folder / MANIFEST).is_file():
+        return None
+    return spec.folder / str(spec.options["code"]).rpartition(":")[0]
 
 
 def imported_files(path: Path) -> Iterator[tuple[str, Path]]:

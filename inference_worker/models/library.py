@@ -1,12 +1,12 @@
-"""The models that a process offers, and which of them are in memory. Decides and counts; the loader loads."""
+"""The models that a process offers, and which of them are in memory. Decides and counts; loaders load."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from threading import Condition, RLock
+from math import inf
+from threading import Condition, RLock, get_ident
 
 from common.backoff import Backoff
 from common.errors import InferenceError, ModelUnavailable
@@ -14,20 +14,12 @@ from common.orders import Order, label_of
 from common.scripts import Place
 from inference_worker.models.budget import Budget, NeverFitsError, Resident
 from inference_worker.models.held import Held
+from inference_worker.models.jobs import Job, Jobs, Wanted
+from inference_worker.models.lately import Lately
 from inference_worker.models.registry import Key, Loaded, Registry, Title, key_of
 
 #: A model that failed to load is tried again so much later, at first and at most.
 RETRY_S = (1.0, 60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Somebody asked for a model that is not in memory."""
-
-    key: Key
-
-
-Job = Wanted | Order
 
 
 @dataclass(slots=True)
@@ -65,7 +57,7 @@ class _Failure:
 
 
 class Library:
-    """Thread-safe: the intake lends models from it, and one loader fills it.
+    """Thread-safe: the intake lends models from it, and a few loaders fill it.
 
     A model that goes, whether evicted, unloaded or replaced, is lent no more at once, and is closed when the last
     entry that uses it is finished. An entry whose model is not in memory waits (`lend` gives the key), and the first
@@ -83,12 +75,15 @@ class Library:
         self._shelves: dict[Key, _Shelf] = {}
         self._arrived: list[_Shelf] = []
         self._leaving: list[_Shelf] = []
-        self._jobs: deque[Job] = deque()
+        #: What threads are closing, by their ids: its memory is not free yet.
+        self._closing: dict[int, list[_Shelf]] = {}
+        #: Bytes for what is being loaded.
+        self._promised = 0
+        self._jobs = Jobs()
         self._wanted: set[Key] = set()
         self._failures: dict[Key, _Failure] = {}
+        self._evicted = Lately()
         self.loads = self.evictions = 0
-        #: The loader loads, and so may hold the interpreter's lock for long.
-        self.at_work = False
         self.held.watch(self._wake)
 
     # The intake's side
@@ -119,24 +114,33 @@ class Library:
         if key in self._failures:
             self._failures[key].check(self._clock(), waited)
         self._wanted.add(key)
-        self._jobs.append(Wanted(key))
+        self._jobs.add(Wanted(key))
         self._changed.notify_all()
 
-    # The loader's side: what to do
+    # A loader's side: what to do
 
     def order(self, order: Order) -> None:
-        """Have the loader obey, after what it has to do before."""
+        """Have a loader obey, after what there is to do before."""
         with self._changed:
-            self._jobs.append(order)
+            self._jobs.add(order)
             self._changed.notify_all()
 
     def next_job(self) -> Job | None:
-        """Wait for the next thing to do. None: something that leaves can be closed (`take_free`)."""
+        """Wait for the next thing to do, which then is to be `done`. None: something can be closed (`take_free`)."""
         with self._changed:
-            self.at_work = False
-            self._changed.wait_for(lambda: self._jobs or self._free())
-            self.at_work = True
-            return self._jobs.popleft() if self._jobs else None
+            self._changed.wait_for(lambda: self._jobs.next_may_begin or self._free())
+            return self._jobs.begin() if self._jobs.next_may_begin else None
+
+    def done(self) -> None:
+        """What `next_job` gave to this thread."""
+        with self._changed:
+            self._jobs.done()
+            self._changed.notify_all()
+
+    @property
+    def at_work(self) -> bool:
+        """Some loader loads or closes, and so may hold the interpreter's lock for long."""
+        return bool(self._jobs.under_way or self._closing)
 
     def settled(self, key: Key) -> None:
         """Who waits for `key` may look again."""
@@ -150,12 +154,20 @@ class Library:
             self._failures.setdefault(key, _Failure()).again(error, self._clock())
             self._wanted.discard(key)
 
-    # The loader's side: what is in memory
+    # A loader's side: what is in memory
 
-    def arrived(self, loaded: Loaded, size: int) -> None:
-        """It is in memory, and lent from the next `offer` of its name on."""
+    def arrived(self, loaded: Loaded, size: int, promised: int = 0) -> None:
+        """It is in memory, and lent from the next `offer` of its name on. `promised`: what room was made for it."""
         with self._changed:
+            self._promised -= promised
             self._arrived.append(_Shelf(loaded, size, self._clock()))
+            self._changed.notify_all()
+
+    def forgo(self, promised: int) -> None:
+        """What room was made for does not come."""
+        with self._changed:
+            self._promised -= promised
+            self._changed.notify_all()
 
     def offer(self, name: str, titles: Collection[Title]) -> None:
         """In one step: offer these versions of a model and no others, with those that have arrived in memory.
@@ -176,6 +188,19 @@ class Library:
             for key in [key for key in self._shelves if key[0] == name and key not in offered]:
                 self._leave(key)
 
+    def serve(self, loaded: Loaded, size: int, promised: int) -> bool:
+        """`arrived`, and in the same step it is offered in its version's place, unless that was taken away meanwhile.
+
+        Whether that is news to others: its digest is another one than it was thought to have.
+        """
+        with self._changed:
+            self.arrived(loaded, size, promised)
+            title = Title(loaded.spec, loaded.backend.weights)
+            before = self.registry.versions(title.spec.name)
+            after = tuple(title if one.key == title.key else one for one in before)
+            self.offer(title.spec.name, after)
+            return after != before
+
     def abandon(self) -> None:
         """What has arrived is not offered after all, and leaves."""
         with self._changed:
@@ -183,22 +208,23 @@ class Library:
             self._arrived = []
 
     def make_room(self, what: str, need: int, beside: Collection[Key] = ()) -> bool:
-        """Evict, and wait, until `need` bytes more are free. False: first close what can be, then call again.
+        """Evict, and wait, until `need` bytes more are free, and keep them. False: close what is free, and try again.
 
         Nothing in `beside` is evicted for it. Raises ModelUnavailable with figures where it can never fit.
         """
-        if self._budget is None:
-            return True
         with self._changed:
-            while True:
+            while self._budget is not None:
                 for key in self._budget.victims(what, need, self._residents(beside)):
                     self._leave(key)
+                    self._evicted.add(label_of(*key), self._clock())
                     self.evictions += 1
                 if self._free():
                     return False
                 if self._size() + need <= self._budget.limit:
-                    return True
+                    break
                 self._changed.wait()
+            self._promised += need
+            return True
 
     def fits(self, need: int) -> bool:
         """Whether `need` bytes more fit as things are."""
@@ -210,18 +236,42 @@ class Library:
         with self._changed:
             for key in keys:
                 self._leave(key)
-            while any(shelf.key in keys for shelf in self._leaving):
+            while any(shelf.key in keys for shelf in (*self._leaving, *self._being_closed())):
                 if self._free():
                     return False
                 self._changed.wait()
             return True
 
     def take_free(self) -> list[Loaded]:
-        """Those that have left and that nobody uses any more, to be closed."""
+        """Those that have left and that nobody uses any more, for this thread to close; `closed` says that it has."""
         with self._changed:
             free = self._free()
             self._leaving = [shelf for shelf in self._leaving if shelf not in free]
+            if free:
+                self._closing[get_ident()] = free
             return [shelf.loaded for shelf in free]
+
+    def closed(self) -> None:
+        """What this thread took is closed, and its memory free."""
+        with self._changed:
+            self._closing.pop(get_ident(), None)
+            self._changed.notify_all()
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes for all models together; None: without bound."""
+        return None if self._budget is None else self._budget.limit
+
+    def in_memory(self, most: int) -> dict[str, int]:
+        """What can be lent now, with its bytes; the `most` largest."""
+        with self._changed:
+            sizes = {label_of(*key): shelf.size for key, shelf in self._shelves.items()}
+        return dict(sorted(sizes.items(), key=lambda one: -one[1])[:most])
+
+    def evicted_lately(self, most: int) -> dict[str, int]:
+        """How often what was evicted in the last ten minutes; the `most` frequent."""
+        with self._changed:
+            return dict([*self._evicted.counts(self._clock()).items()][:most])
 
     @property
     def bounded(self) -> bool:
@@ -250,10 +300,16 @@ class Library:
             )
             for key, shelf in self._shelves.items()
         ]  # fmt: skip
-        return shelves + [Resident(shelf.key, shelf.size, shelf.used_s, stays=True) for shelf in self._arrived]
+        # What is on its way goes in its turn: it is offered first, and whoever waited for it is served.
+        coming = [Resident(("", ""), self._promised, inf, awaited=True)] if self._promised else []
+        return [*shelves, *coming, *(Resident(one.key, one.size, one.used_s, stays=True) for one in self._arrived)]
 
     def _size(self) -> int:
-        return sum(shelf.size for shelf in (*self._shelves.values(), *self._arrived, *self._leaving))
+        there = (*self._shelves.values(), *self._arrived, *self._leaving, *self._being_closed())
+        return sum(shelf.size for shelf in there) + self._promised
+
+    def _being_closed(self) -> list[_Shelf]:
+        return [shelf for shelves in self._closing.values() for shelf in shelves]
 
     def _leave(self, key: Key) -> None:
         shelf = self._shelves.pop(key, None)

@@ -1,4 +1,4 @@
-"""The thread that loads, replaces and unloads models beside the runner. What goes for what, the library decides."""
+"""The threads that load, replace and unload models beside the runner. What goes for what, the library decides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from common.orders import UNLOAD, Order, label_of
 from common.text import describe
 from inference_worker.devices.faults import Fault, fault_of, raise_if_fatal
 from inference_worker.models.carrier import Carrier
-from inference_worker.models.library import Library, Wanted
+from inference_worker.models.jobs import Wanted
+from inference_worker.models.library import Library
 from inference_worker.models.loading import LoadTimes, Opener
 from inference_worker.models.registry import Key, Title, key_of
 from inference_worker.models.residency import resident_bytes
@@ -21,6 +22,9 @@ from inference_worker.models.scope import Scope, everything, is_in
 from inference_worker.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
+
+#: So many threads load: beside a model that comes over a network another one can be read from the disk.
+LOADERS = 2
 
 #: (name:version of the model that is loading, models done, models in all)
 Progress = Callable[[str, int, int], None]
@@ -44,7 +48,7 @@ class Obeyed:
 
 
 class Loader:
-    """One model at a time. `find` looks which models are declared now; `changed` hears when others are offered."""
+    """`find` looks which models are declared now; `changed` hears, from any loader, when others are offered."""
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class Loader:
                 self._library.offer(name, kept)
 
     def run(self) -> None:
-        """The thread."""
+        """A thread; there may be several."""
         while True:
             job = self._library.next_job()
             if isinstance(job, Order):
@@ -99,6 +103,8 @@ class Loader:
             elif isinstance(job, Wanted):
                 self._fetch(job.key)
             self._carrier.close_free()
+            if job is not None:
+                self._library.done()
 
     def _found_again(self, serves: Collection[str]) -> list[ModelSpec]:
         """Raises ModelUnavailable where they are broken now: they were sound, and somebody is at work there.
@@ -144,11 +150,8 @@ class Loader:
 
     def _load(self, spec: ModelSpec) -> LoadTimes:
         """Load a version that is offered. Its files may have changed since: then its digest is another one."""
-        fresh, times = self._carrier.bring(spec)
-        before = self._library.registry.versions(spec.name)
-        after = tuple(fresh if title.key == fresh.key else title for title in before)
-        self._library.offer(spec.name, after)
-        if after != before:
+        news, times = self._carrier.serve(spec)
+        if news:
             self._changed()
         return times
 

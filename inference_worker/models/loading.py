@@ -39,10 +39,22 @@ def find_models(paths: Iterable[str], pool: str | None, scope: Scope = everythin
     """The models under `paths`; with `pool` only that pool's. Raises ConfigError where there are none.
 
     A model in a Python file that names no pool belongs to whichever it is started for. Only the files of those in
-    `scope` are sure to be on this host.
+    `scope` are sure to be on this host. Which models a broken Python file declares nobody knows: it is passed over, and
+    is the error where none in `scope` is found without it.
     """
     paths = list(paths)
-    specs = [_placed(spec, path, pool) for path in paths for spec in models_at(path, scope=scope)]
+    specs: list[ModelSpec] = []
+    broken: ConfigError | None = None
+    for path in paths:
+        try:
+            specs += [_placed(spec, path, pool) for spec in models_at(path, scope=scope)]
+        except ConfigError as error:
+            if scope is everything or not path.endswith(".py"):
+                raise
+            log.warning("%s; this file is passed over", error)
+            broken = broken or error
+    if broken is not None and not any(is_in(scope, spec) for spec in specs):
+        raise broken
     chosen = [spec for spec in specs if pool is None or spec.pool == pool]
     for spec in specs:
         if spec not in chosen:

@@ -32,6 +32,7 @@ def metadata(registry: Registry) -> dict[str, bytes]:
             "cache_ttl_s": spec.cache_ttl_s,
             "weights": title.weights,
             "rows": spec.batch.rows,
+            "pads": bool(spec.batch.pad),
         }
         published[label_of(*title.key)] = cast(bytes, msgpack.packb(message))
     return published

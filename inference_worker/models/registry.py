@@ -81,18 +81,18 @@ class Registry:
 
     def get(self, name: str, version: str | None = None) -> Title:
         """A model by a version or an alias of one, by default its newest. Raises ModelNotFound naming what is there."""
-        with self._lock:
-            versions = self._titles.get(name)
-            if versions is None:
-                there = listed(sorted(self._titles))
-                raise ModelNotFound(f"no model {shorten(name)} is served here; there is {there}")
-            if version is None:
-                return next(reversed(versions.values()))
-            found = versions.get(version) or _aliased(versions, version)
-            if found is None:
-                there = listed(map(_labels, versions.values()))
-                raise ModelNotFound(f"model '{name}' has no version {shorten(version)} here; there is {there}")
-            return found
+        # Without the lock, since this runs for each request: a model's versions are replaced and never changed.
+        versions = self._titles.get(name)
+        if versions is None:
+            there = listed(sorted(self._titles.copy()))
+            raise ModelNotFound(f"no model {shorten(name)} is served here; there is {there}")
+        if version is None:
+            return next(reversed(versions.values()))
+        found = versions.get(version) or _aliased(versions, version)
+        if found is None:
+            there = listed(map(_labels, versions.values()))
+            raise ModelNotFound(f"model '{name}' has no version {shorten(version)} here; there is {there}")
+        return found
 
     def versions(self, name: str) -> tuple[Title, ...]:
         """What is offered of a model, from old to new; empty where it is not."""

@@ -9,6 +9,7 @@ from functools import partial
 from common.errors import InferenceError, ModelNotFound
 from common.orders import LOAD, RELOAD, UNLOAD, Order
 from inference_worker.models.carrier import Carrier
+from inference_worker.models.code import import_file, python_file
 from inference_worker.models.library import Library
 from inference_worker.models.registry import Key, Title, key_of, listed
 from inference_worker.models.scope import Scope
@@ -57,10 +58,18 @@ class Rollout:
         return gone
 
     def _undeclared(self, order: Order, ours: Mapping[Key, ModelSpec]) -> list[Key]:
-        """A reload of all versions takes those away that are no longer in the repository."""
+        """A reload of all versions takes those away that are no longer in the repository.
+
+        Raises ConfigError where a Python file that declared one is broken: then nobody knows whether it still does.
+        """
         if order.do != RELOAD or order.version is not None:
             return []
-        return [title.key for title in self._library.registry.versions(order.model) if title.key not in ours]
+        gone = [title for title in self._library.registry.versions(order.model) if title.key not in ours]
+        for title in gone:
+            file = python_file(title.spec)
+            if file is not None and file.is_file():
+                import_file(file)
+        return [title.key for title in gone]
 
     def _replace(
         self, order: Order, chosen: Sequence[ModelSpec], ours: Mapping[Key, ModelSpec], gone: Collection[Key]

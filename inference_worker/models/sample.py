@@ -13,12 +13,12 @@ from common.tensor import MAX_STRINGS, Array, item_size, numpy_dtype, to_tensor
 from common.wire import MAX_BYTES
 from inference_worker.backends.base import ModelRequest
 from inference_worker.batching.padding import most_rows, row_shapes
+from inference_worker.infer import infer
 from inference_worker.models.registry import Loaded
 from inference_worker.models.spec import ModelSpec, TensorSpec
 from inference_worker.outcome import as_model_error
 from inference_worker.outputs import postprocess
 from inference_worker.prepare import Features, check_inputs, preprocess
-from inference_worker.runner import infer
 
 #: The size that a variable dimension has in a made-up sample.
 _ANY_SIZE = 8

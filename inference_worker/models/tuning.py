@@ -14,10 +14,10 @@ from common.errors import ConfigError, InferenceError
 from common.tensor import Array
 from inference_worker.backends import open_model
 from inference_worker.devices.faults import is_out_of_memory
+from inference_worker.infer import infer
 from inference_worker.models.registry import Loaded
 from inference_worker.models.sample import sample_batch
 from inference_worker.models.spec import ModelSpec
-from inference_worker.runner import infer
 
 #: What is tried of a torch model made by code, and of an exported program, beside the model as it is declared.
 _OF_CODE: tuple[dict[str, Any], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from common.errors import ModelUnavailable
 from gateway import Client
 from gateway.admin.manage import Manager
 from gateway.admin.pools import Admin
+from tests.support.command import command_line
 from tests.support.running import workers
 from tests.support.scaling import write_scaling
 from tests.support.waiting import wait_until
@@ -114,6 +116,51 @@ def test_those_who_ask_while_a_model_loads_wait_and_others_requests_go_on(
 
         assert [float(handle.result()["output"]) for handle in waiting] == [2.0 * number for number in range(20)]
         wait_until(lambda: stats(redis_url, pool)["loads"] == 2, "it was loaded once for all of them")
+
+
+def test_two_models_that_are_asked_for_at_once_load_at_once(redis_url: str, pool: str, tmp_path: Path) -> None:
+    # Given two models, each of which is there only when the other one has begun to load
+    begun = {name: tmp_path / f"{name}-begun" for name in ("one", "other")}
+    for factor, (name, beside) in enumerate((("one", "other"), ("other", "one")), 1):
+        folder = write_scaling(tmp_path, pool, "1", factor, name=name, more=FIVE_MB)
+        code = (folder / "model.py").read_text()
+        waits = f"import pathlib, time\npathlib.Path({str(begun[name])!r}).touch()\n"
+        waits += f"while not pathlib.Path({str(begun[beside])!r}).exists():\n    time.sleep(0.01)\n"
+        (folder / "model.py").write_text(waits + code)
+
+    with (
+        workers(redis_url, pool, tmp_path, options=("--lazy", "--memory-budget", "10MB")),
+        Client(redis_url, pool=pool) as client,
+    ):
+        handles = [client.submit(name, 1.0, timeout=60) for name in begun]
+
+        assert [float(handle.result()["output"]) for handle in handles] == [1, 2]
+        wait_until(lambda: stats(redis_url, pool)["loads"] == 2, "each was loaded once")
+        assert stats(redis_url, pool)["model_bytes"] == 10 * MB
+
+
+def test_status_shows_what_is_in_memory_and_what_was_evicted_lately(redis_url: str, pool: str, tmp_path: Path) -> None:
+    # Given a budget for one of two models, both of which were asked for
+    for name in ("one", "other"):
+        write_scaling(tmp_path / "models", pool, "1", 1, name=name, more=FIVE_MB)
+    with (
+        workers(redis_url, pool, tmp_path / "models", options=("--lazy", "--memory-budget", "6MB")),
+        Client(redis_url, pool=pool) as client,
+        command_line(tmp_path) as shell,
+    ):
+        for name in ("one", "other"):
+            client.infer(name, 1.0)
+        wait_until(lambda: stats(redis_url, pool)["evictions"] == 1, "one has gone")
+
+        shown = shell.run("status", "--broker", redis_url, "--pool", pool, "--interval", "1")
+        told = shell.run("status", "--broker", redis_url, "--pool", pool, "--interval", "1", "--json")
+
+    assert (
+        "memory: 4.8 MiB of 5.7 MiB for models: other:1 4.8 MiB; evicted in the last 10 min: one:1 1 time" in shown.out
+    )
+    (worker,) = json.loads(told.out)["pools"][0]["workers"]
+    about = worker["about"]
+    assert (about["budget"], about["in_memory"], about["evicted"]) == (6 * MB, {"other:1": 5 * MB}, {"one:1": 1})
 
 
 def test_what_fits_into_no_budget_is_refused_with_figures_and_the_others_are_served(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +92,13 @@ def test_a_cache_that_cannot_be_written_costs_the_sharing_and_not_the_model(
 
     assert computes(large, open_model(large, "cpu", 1))
     assert "processes will not share the weights of" in caplog.text
+
+
+def test_the_library_reports_nothing_and_leaves_no_files(tmp_path: Path) -> None:
+    # Given an empty home and an empty folder for temporary files; on CI systems it would report nothing anyway
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+
+    subprocess.run([sys.executable, "-c", "import inference_worker.backends.onnx"], env=environment, check=True)
+
+    assert [*tmp_path.rglob("*")] == []

@@ -300,6 +300,18 @@ def test_a_child_that_says_nothing_for_too_long_is_killed_even_if_it_is_stopped(
     assert ended.error.startswith("it has said nothing for 1 s, and no model of it may take longer than ")
 
 
+def test_a_child_that_alone_is_stopped_by_a_signal_is_killed_within_seconds_and_another_one_starts(redis_url, pool):
+    with Supervised(redis_url, plans(pool), command=fake("good")) as it:
+        it.wait_for(Ready)
+        os.kill(it.of(Started)[0].pid, signal.SIGSTOP)
+
+        ended = it.wait_for(Exited, within_s=30)
+
+        it.wait_for(Ready, 2)
+    assert ended.code == -signal.SIGKILL
+    assert "a signal had stopped it for " in ended.error
+
+
 def test_an_abort_ends_the_children_and_is_raised(redis_url, pool):
     with Supervised(redis_url, plans(pool), command=fake("good")) as it:
         it.wait_for(Ready)

@@ -306,13 +306,33 @@ def test_a_redis_that_was_emptied_is_told_once_with_what_operators_had_set_there
 
     client.flushall()
 
-    assert forgotten(link.beat(here)) == ["aliases and splits, what was unloaded"]
+    assert forgotten(link.beat(here)) == ["aliases and splits"]
     assert forgotten(link.beat(here)) == []
     # And another time it is told again
     broker.change_limits({"tenant": 5})
     link.beat(here)
     client.flushall()
     assert forgotten(link.beat(here)) == ["limits"]
+    link.close()
+    client.close()
+
+
+def test_a_redis_that_was_emptied_is_told_again_what_was_unloaded_each_time(own_redis):
+    client = connect(own_redis.url)
+    broker, now_s = Broker(client, "unloaded"), iter(range(0, 1000, 20))
+    link = Link("unloaded", partial(connect, own_redis.url), 60_000, lambda: next(now_s))
+    here = Presence({"consumer": b"about"})
+    link.beat(here)
+    broker.hold_back(["m:2", "m:3"], 17)
+    link.beat(here)
+    # What an operator has loaded again is not held back any more
+    broker.hold_no_more(["m:3"])
+    link.beat(here)
+
+    for _ in range(2):
+        client.flushall()
+        assert forgotten(link.beat(here)) == []
+        assert broker.unloaded() == {"m:2": b"17"}
     link.close()
     client.close()
 
