@@ -1,8 +1,10 @@
-"""Echo over the HTTP door's dialects beside a bare Starlette handler on the same server: rates, latencies, CPU.
+"""The HTTP door's dialects beside a bare Starlette handler on the same server: rates, latencies, CPU.
 
-python -m benchmarks.http [--requests N] [--connections N] [--rounds N]
+python -m benchmarks.http [--requests N] [--connections N] [--rounds N] [--minilm N]
 
-The gateway's CPU is that of its processes, by the kernel's clock; Redis and the worker are not in it.
+Echo first, then MiniLM; `--requests 0` and `--minilm 0` leave one out. The bare handler reads the same body, and
+answers as many bytes. The gateway's CPU is that of its processes, by the kernel's clock; Redis and the worker are not
+in it.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.corpus import sentences
 from benchmarks.harness import ROOT, cpu_seconds, percentile, table, workers
 from common.embedded import EmbeddedRedis
 from common.keys import DEFAULT_POOL
@@ -31,21 +35,29 @@ from starlette.responses import Response
 from starlette.routing import Route
 import sys, uvicorn
 async def echo(request):
-    return Response(await request.body(), media_type="application/octet-stream")
-app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
+    await request.body()
+    return Response(bytes(request.path_params["size"]), media_type="application/octet-stream")
+app = Starlette(routes=[Route("/echo/{size:int}", echo, methods=["POST"])])
 uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error", loop="uvloop", http="httptools")
 """
 VECTOR = np.random.default_rng(7).standard_normal((1, 384), dtype=np.float32)
+MINILM = ROOT / "examples" / "models" / "minilm"
 START_S = 20.0
 
 
+class Ask(NamedTuple):
+    """One request's own headers and its body."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Kind(NamedTuple):
-    """One way to ask."""
+    """One way to ask; its requests take turns."""
 
     name: str
     path: str
-    headers: dict[str, str]
-    body: bytes
+    asks: Sequence[Ask]
 
 
 class Figures(NamedTuple):
@@ -57,24 +69,46 @@ class Figures(NamedTuple):
     cpu_us: float
 
 
-def kinds() -> list[Kind]:
+def echoes() -> list[Kind]:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 384]}
     values = VECTOR.ravel().tolist()
-    head = json.dumps({
-        "inputs": [{**tensor, "parameters": {"binary_data_size": VECTOR.nbytes}}],
-        "parameters": {"binary_data_output": True},
-    }).encode()  # fmt: skip
     infer = "/v2/models/echo/infer"
     return [
-        Kind("v2, binary", infer, {"Inference-Header-Content-Length": str(len(head))}, head + VECTOR.tobytes()),
-        Kind("v2, JSON", infer, {}, json.dumps({"inputs": [{**tensor, "data": values}]}).encode()),
-        Kind("plain JSON", "/models/echo", {}, json.dumps({"x": [values]}).encode()),
+        Kind("v2, binary", infer, [binary(tensor, VECTOR.tobytes())]),
+        Kind("v2, JSON", infer, [Ask({}, json.dumps({"inputs": [{**tensor, "data": values}]}).encode())]),
+        Kind("plain JSON", "/models/echo", [Ask({}, json.dumps({"x": [values]}).encode())]),
     ]
+
+
+def embeddings(texts: Sequence[str]) -> list[Kind]:
+    """A sentence each."""
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1]}
+    infer = "/v2/models/minilm/infer"
+    encoded = [text.encode() for text in texts]
+    return [
+        Kind("v2, binary", infer, [binary(tensor, len(one).to_bytes(4, "little") + one) for one in encoded]),
+        Kind("v2, JSON", infer, [_json({"inputs": [{**tensor, "data": [text]}]}) for text in texts]),
+        Kind("OpenAI", "/v1/embeddings", [
+            _json({"model": "minilm", "input": text, "encoding_format": "base64"}) for text in texts
+        ]),
+    ]  # fmt: skip
+
+
+def binary(tensor: Mapping[str, object], data: bytes) -> Ask:
+    head = json.dumps({
+        "inputs": [{**tensor, "parameters": {"binary_data_size": len(data)}}],
+        "parameters": {"binary_data_output": True},
+    }).encode()  # fmt: skip
+    return Ask({"Inference-Header-Content-Length": str(len(head)), "Cache-Control": "no-cache"}, head + data)
+
+
+def _json(message: object) -> Ask:
+    return Ask({"Cache-Control": "no-cache"}, json.dumps(message).encode())
 
 
 async def load(port: int, pid: int, kind: Kind, requests: int, connections: int) -> Figures:
     seconds: list[float] = []
-    await asyncio.gather(*(_connection(port, kind, 10, []) for _ in range(connections)))
+    await asyncio.gather(*(_connection(port, kind, 2, []) for _ in range(connections)))
     cpu, started = cpu_seconds(pid), time.perf_counter()
     await asyncio.gather(*(_connection(port, kind, requests // connections, seconds) for _ in range(connections)))
     elapsed = time.perf_counter() - started
@@ -84,20 +118,27 @@ async def load(port: int, pid: int, kind: Kind, requests: int, connections: int)
     )  # fmt: skip
 
 
-async def _connection(port: int, kind: Kind, times: int, seconds: list[float]) -> None:
+async def _connection(port: int, kind: Kind, times: int, seconds: list[float]) -> int:
+    """Ask so often, one after the other; the length of the last answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    headers = "".join(f"{name}: {value}\r\n" for name, value in kind.headers.items())
-    head = f"POST {kind.path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len(kind.body)}\r\n\r\n"
-    for _ in range(times):
+    length = 0
+    for told in islice(cycle([_request(kind.path, one) for one in kind.asks]), times):
         started = time.perf_counter()
-        writer.write(head.encode() + kind.body)
-        told = (await reader.readuntil(b"\r\n\r\n")).lower()
-        if not told.startswith(b"http/1.1 200"):
-            raise RuntimeError(told.decode("latin-1"))
-        length = told.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
-        await reader.readexactly(int(length))
+        writer.write(told)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if not head.startswith(b"http/1.1 200"):
+            raise RuntimeError(head.decode("latin-1"))
+        length = int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+        await reader.readexactly(length)
         seconds.append(time.perf_counter() - started)
     writer.close()
+    return length
+
+
+def _request(path: str, ask: Ask) -> bytes:
+    headers = "".join(f"{name}: {value}\r\n" for name, value in ask.headers.items())
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len(ask.body)}\r\n\r\n"
+    return head.encode() + ask.body
 
 
 @contextmanager
@@ -120,7 +161,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -131,34 +172,51 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=6400)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minilm", type=int, default=640, help="its requests in a round")
     options = parser.parse_args()
-    bare_port, port = _free_port(), _free_port()
+    if options.requests:
+        _compare("echo of 1.5 KB over HTTP", ROOT / "examples" / "echo.py", echoes(), options.requests, options)
+    if options.minilm:
+        kinds = embeddings(sentences()[: options.minilm])
+        _compare("MiniLM over HTTP, a sentence each", MINILM, kinds, options.minilm, options)
+
+
+def _compare(title: str, model: object, kinds: list[Kind], requests: int, options: argparse.Namespace) -> None:
+    bare_port, port = free_port(), free_port()
     found: dict[str, list[Figures]] = {}
+    floors: dict[str, list[Figures]] = {}
     gateway = [sys.executable, "-m", "inference_worker.cli", "gateway", "--http", f":{port}", "--notice", "0"]
     with (
         EmbeddedRedis() as server,
-        workers(server.url, DEFAULT_POOL, str(ROOT / "examples" / "echo.py"), options=("--device", "cpu")),
+        workers(server.url, DEFAULT_POOL, str(model), options=("--device", "cpu")),
         served([sys.executable, "-c", BARE, str(bare_port)], bare_port) as bare_pid,
         served([*gateway, "--broker", server.url], port) as pid,
     ):
-        bare = Kind("bare Starlette echo", "/echo", {}, VECTOR.tobytes())
         for _ in range(options.rounds):
-            for kind, at, whose in ((bare, bare_port, bare_pid), *((kind, port, pid) for kind in kinds())):
-                figures = asyncio.run(load(at, whose, kind, options.requests, options.connections))
+            for kind in kinds:
+                size = asyncio.run(_connection(port, kind, 1, []))
+                bare = Kind(kind.name, f"/echo/{size}", kind.asks)
+                floor = asyncio.run(load(bare_port, bare_pid, bare, requests, options.connections))
+                floors.setdefault(kind.name, []).append(floor)
+                figures = asyncio.run(load(port, pid, kind, requests, options.connections))
                 found.setdefault(kind.name, []).append(figures)
-    _print(found, options.connections)
+    _print(title, found, floors, options.connections)
 
 
-def _print(found: dict[str, list[Figures]], connections: int) -> None:
-    medians = {name: Figures(*map(statistics.median, zip(*rounds, strict=True))) for name, rounds in found.items()}
-    bare = medians["bare Starlette echo"].cpu_us
-    rows = [
-        [name, f"{one.per_second:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.cpu_us:.0f}",
-         f"{one.cpu_us / bare:.1f}"]
-        for name, one in medians.items()
-    ]  # fmt: skip
-    heads = ["echo of 1.5 KB over HTTP", "requests/s", "p50 ms", "p99 ms", "server's CPU µs", "of the bare one"]
+def _print(title: str, found: dict[str, list[Figures]], floors: dict[str, list[Figures]], connections: int) -> None:
+    rows = []
+    for name, rounds in found.items():
+        one, bare = _median(rounds), _median(floors[name])
+        rows.append([
+            name, f"{one.per_second:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.cpu_us:.0f}",
+            f"{bare.cpu_us:.0f}", f"{one.cpu_us / bare.cpu_us:.1f}",
+        ])  # fmt: skip
+    heads = [title, "requests/s", "p50 ms", "p99 ms", "gateway's CPU µs", "bare handler's", "times as much"]
     table(f"{connections} connections, medians of interleaved rounds", heads, rows)
+
+
+def _median(rounds: list[Figures]) -> Figures:
+    return Figures(*map(statistics.median, zip(*rounds, strict=True)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common import scripts
-from common.connect import BLOCK_MS, broker_errors, error_kind
+from common.connect import BLOCK_MS, broker_errors, error_kind, execute_together_async
 from common.keys import PoolKeys
 from common.scripts import INBOX_CHUNK, Answer, Answers, Call, Published, Submission
 
@@ -40,10 +40,7 @@ class AsyncBroker:
 
     async def published(self) -> Published:
         with broker_errors():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for command in scripts.published(self.keys):
-                    pipeline.execute_command(*command)
-                return scripts.published_read(await pipeline.execute())
+            return scripts.published_read(await execute_together_async(self._redis, scripts.published(self.keys)))
 
     async def workers(self) -> int:
         """How many worker processes have a lease that holds."""
@@ -65,6 +62,10 @@ class AsyncBroker:
         key = self.keys.payload(request_id)
         await self._execute("SET", key, data, "PX", lifetime_ms)
         return key
+
+    async def drop_payloads(self, request_ids: Iterable[str]) -> None:
+        """Large requests that nobody will come for."""
+        await self._execute("DEL", *map(self.keys.payload, request_ids))
 
     async def fetch(self, key: str) -> bytes | None:
         value: bytes | None = await self._execute("GET", key)
@@ -101,9 +102,7 @@ async def read_inboxes(
     Where this is cancelled, the connection is dirty: `client` must not be used again.
     """
     with broker_errors():
-        async with client.pipeline(transaction=False) as pipeline:
-            pipeline.execute_command("BLPOP", *inboxes, wait_s)
-            for inbox in inboxes:
-                pipeline.execute_command("LPOP", inbox, INBOX_CHUNK)
-            first, *more = await pipeline.execute()
+        first, *more = await execute_together_async(
+            client, [("BLPOP", *inboxes, wait_s), *(("LPOP", inbox, INBOX_CHUNK) for inbox in inboxes)]
+        )
     return scripts.inbox_values(first, more)

@@ -96,7 +96,7 @@ class Broker:
         with broker_errors(), self._redis.pipeline(transaction=True) as pipeline:
             for stream in self.keys.streams:
                 pipeline.execute_command("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
-            for key in (*self.keys.streams, self.keys.tenants):
+            for key in (*self.keys.streams, self.keys.tenants, self.keys.lanes):
                 pipeline.execute_command("PERSIST", key)
             for answer in pipeline.execute(raise_on_error=False):
                 if isinstance(answer, Exception) and error_kind(answer) != "BUSYGROUP":
@@ -146,10 +146,10 @@ class Broker:
         """`name:version` of what operators have unloaded -> when, in ms of Redis's clock."""
         return scripts.models_read(self._execute("HGETALL", self.keys.unloaded))
 
-    def hold_back(self, names: Iterable[str], now_ms: int) -> None:
-        """Whoever starts from now on does not serve these."""
+    def hold_back(self, names: Iterable[str], when_ms: int | bytes) -> None:
+        """Whoever starts from now on does not serve these; `when_ms` is told to operators."""
         for name in names:
-            self._execute("HSET", self.keys.unloaded, name, now_ms)
+            self._execute("HSET", self.keys.unloaded, name, when_ms)
 
     def forget(self, force: bool) -> Forgotten:
         """Remove the pool where no worker lives in it and, without `force`, where it holds no work."""
@@ -211,6 +211,10 @@ class Broker:
         key = self.keys.payload(request_id)
         self._execute("SET", key, data, "PX", lifetime_ms)
         return key
+
+    def drop_payloads(self, request_ids: Iterable[str]) -> None:
+        """Large requests that nobody will come for."""
+        self._execute("DEL", *map(self.keys.payload, request_ids))
 
     def fetch(self, key: str) -> bytes | None:
         """A stored reply or payload; None where it has expired."""
@@ -275,7 +279,7 @@ def read_entries(
         try:
             raw = client.execute_command(
                 "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "BLOCK", int(wait_s * 1000),
-                "STREAMS", *streams, *(">" for _ in streams),
+                "STREAMS", *streams, *(">",) * len(streams),
             )  # fmt: skip
         except Exception as error:
             if error_kind(error) != "NOGROUP":

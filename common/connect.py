@@ -13,8 +13,7 @@ redis is imported when the first connection is made: it takes longer to import t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -27,6 +26,7 @@ from common.errors import (
     InferenceError,
     InternalError,
 )
+from common.halfopen import tcp_options
 
 if TYPE_CHECKING:
     import redis
@@ -63,7 +63,7 @@ def connect(url: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis
     from common.lean import LeanRedis
 
     parts = check_url(url)
-    options = {**_options(), **_timeouts(socket_timeout_s)}
+    options = {**_options(parts), **_timeouts(socket_timeout_s)}
     kind = _kind(parts)
     if kind == "sentinel":
         sentinel = redis.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts))
@@ -85,22 +85,25 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     import redis.asyncio
     import redis.asyncio.sentinel
 
+    from common.aiolean import AsyncLeanRedis
+
     parts = check_url(url)
-    options = _options(asyncio=True)
+    options = _options(parts, asyncio=True)
     kind = _kind(parts)
     if kind == "sentinel":
         sentinel = redis.asyncio.sentinel.Sentinel(
             _hosts(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts)
         )
         master: redis.asyncio.Redis = sentinel.master_for(
-            _service(parts), db=_database(parts), **options, **_security(parts)
+            _service(parts), redis_class=AsyncLeanRedis, db=_database(parts), **options, **_security(parts)
         )
         return master
     if kind == "cluster":
         nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in _hosts(parts)]
         cluster: Any = redis.asyncio.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
         return cluster  # type: ignore[no-any-return]
-    return redis.asyncio.Redis.from_url(_place(parts), **options, **_identity(parts), **_tls(parts))
+    client: redis.asyncio.Redis = AsyncLeanRedis.from_url(_place(parts), **options, **_identity(parts), **_tls(parts))
+    return client
 
 
 def execute_together(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -113,6 +116,18 @@ def execute_together(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> 
         for command in commands:
             pipeline.execute_command(*command)
         return pipeline.execute()
+
+
+async def execute_together_async(client: redis.asyncio.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """The asyncio twin of `execute_together`."""
+    together = getattr(client, "execute_together", None)
+    if together is not None:
+        responses: list[Any] = await together(commands)
+        return responses
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute()
 
 
 def disconnect(client: redis.Redis) -> None:
@@ -163,15 +178,25 @@ def _hide_option(text: str) -> str:
     return "password=***" if name == "password" else "***" if text else ""
 
 
-@contextmanager
-def broker_errors() -> Iterator[None]:
+class _BrokerErrors:
+    """A context of its own class: one made of a generator takes five times as long, and this is around each command."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, InferenceError):
+            translated = _translated(error)
+            if translated is not error:
+                raise translated from error
+
+
+_BROKER_ERRORS = _BrokerErrors()
+
+
+def broker_errors() -> _BrokerErrors:
     """Turn the driver's errors into ours: the one place where they are known."""
-    try:
-        yield
-    except InferenceError:
-        raise
-    except Exception as error:
-        raise _translated(error) from error
+    return _BROKER_ERRORS
 
 
 def error_kind(error: Exception) -> str:
@@ -242,14 +267,15 @@ def _timeouts(socket_timeout_s: float = SOCKET_TIMEOUT_S) -> dict[str, Any]:
     return {"socket_timeout": socket_timeout_s, "socket_connect_timeout": CONNECT_TIMEOUT_S}
 
 
-def _options(asyncio: bool = False) -> dict[str, Any]:
+def _options(parts: SplitResult, asyncio: bool = False) -> dict[str, Any]:
     # Our loops retry with what they know; a driver that sends a `take` again would lose what the first one took.
-    return {"protocol": 2, "retry": _no_retry(asyncio), **_timeouts()}
+    tcp = {} if parts.scheme == "unix" else tcp_options()
+    return {"protocol": 2, "retry": _no_retry(asyncio), **tcp, **_timeouts()}
 
 
 def _cluster_options() -> dict[str, Any]:
     # A cluster client's own retries follow MOVED and ASK, where nothing was executed yet.
-    return {"protocol": 2, **_timeouts()}
+    return {"protocol": 2, **tcp_options(), **_timeouts()}
 
 
 def _no_retry(asyncio: bool) -> Any:
@@ -266,7 +292,7 @@ def _no_retry(asyncio: bool) -> Any:
 
 def _sentinel_options(parts: SplitResult) -> dict[str, Any]:
     # Given any options, redis-py takes no timeouts over from the servers' for the Sentinels themselves.
-    return {**_timeouts(), **_security(parts)}
+    return {**tcp_options(), **_timeouts(), **_security(parts)}
 
 
 def _kind(parts: SplitResult) -> str:

@@ -9,9 +9,10 @@ from common.errors import InvalidRequest
 from common.names import check_name, check_pool, is_id, shorten
 
 PRIORITIES = ("high", "normal", "low")
-#: Each priority has two streams: the ordinary lane, and the bulk lane for what a tenant with a backlog sends.
-#: A stream's number is its priority's, in the bulk lane three more.
-BULK = ":bulk"
+#: Each priority has an ordinary lane and so many bulk lanes, for what tenants with a backlog send: a stream each.
+#: A stream's number is its priority's, in the first bulk lane three more, in the second six more, and so on.
+BULK_LANES = 4
+_LANES = ("", ":bulk", *(f":bulk:{lane}" for lane in range(2, BULK_LANES + 1)))
 GROUP = "workers"
 #: Where a request goes that no routing rule takes, and a model that names no pool.
 DEFAULT_POOL = "default-pool"
@@ -22,11 +23,35 @@ POOLS = "iw:pools"
 #: Hash of the doors' API keys (hashed) and tenants; permanent, touched by plain commands only.
 ACCESS = "iw:access"
 _JOB = "iw:job:"
+#: Sorted set of the score jobs that were seen last, by name; kept for a week after the last one.
+SCORE_JOBS = "iw:{score}:jobs"
 
 
 def job_key(job_id: str) -> str:
     """String with a TTL: which request in which pool a door's job is."""
     return _JOB + job_id
+
+
+class ScoreKeys:
+    """The keys of one score job, whose processes share its shards. Touched by plain commands and two one-line scripts.
+
+    | key             | type   | lives                                                      |
+    | --------------- | ------ | ---------------------------------------------------------- |
+    | `job`           | hash   | a day after a process of the job was last seen             |
+    | `lease:<shard>` | string | while its holder renews it; the value is the holder's token |
+    """
+
+    __slots__ = ("_lease", "job", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = check_name("a job's name", name)
+        # No pool has a name with a colon; and an operator's patterns for pools take these, too.
+        prefix = f"iw:{{score:{name}}}:"
+        self.job = prefix + "job"
+        self._lease = prefix + "lease:"
+
+    def lease(self, shard: str) -> str:
+        return self._lease + shard
 
 
 def priority_of(stream: int) -> int:
@@ -45,12 +70,14 @@ class PoolKeys:
     | ---------------------- | ------ | -------------------------------------------------- |
     | `high` `normal` `low`  | stream | always; its length is the unfinished work          |
     | `high:bulk` ...        | stream | the same, of tenants that have a backlog           |
+    | `high:bulk:2` ... `:4` | stream | the same, of other such tenants                    |
     | `reply:<id>`           | string | reply TTL, or the model's cache TTL                |
     | `waiters:<id>`         | string | while in flight; TTL of the longest waiting client |
     | `payload:<id>`         | string | while in flight, with a TTL                        |
     | `inbox:<client>`       | list   | 60 s after the last push                           |
     | `cancelled`            | set    | an hour after the last mark                        |
     | `tenants`              | hash   | always (bookkeeping); a count of 0 is removed      |
+    | `lanes`                | zset   | always (bookkeeping); an idle tenant is removed    |
     | `limits`               | hash   | always (bookkeeping, of operators and workers)     |
     | `rates`                | zset   | until the last token bucket is full again          |
     | `traffic`              | hash   | always (bookkeeping, written by the operator)      |
@@ -62,13 +89,14 @@ class PoolKeys:
 
     `waiters:<id>` holds `<place> <inbox> <inbox> ...`: which entry computes this id and who waits for
     it. One string takes one SET where a set takes SADD and PEXPIRE, and a batch is read by one MGET.
-    A place is `<stream 1-6>:<entry id>`, since two streams may use the same entry id.
+    A place is `<stream 1-15>:<entry id>`, since two streams may use the same entry id.
 
-    The streams and `tenants` have a TTL, that of the longest waiting client, until the first worker comes: a mistyped
-    pool leaves nothing behind.
+    The streams, `tenants` and `lanes` have a TTL, that of the longest waiting client, until the first worker comes: a
+    mistyped pool leaves nothing behind.
     """
 
     __slots__ = (
+        "_numbers",
         "_payload",
         "_reply",
         "_waiters",
@@ -76,6 +104,7 @@ class PoolKeys:
         "control",
         "dead",
         "inbox_prefix",
+        "lanes",
         "leases",
         "limits",
         "models",
@@ -91,7 +120,8 @@ class PoolKeys:
     def __init__(self, pool: str) -> None:
         self.pool = check_pool(pool)
         prefix = f"iw:{{{pool}}}:"
-        self.streams = tuple(prefix + priority + lane for lane in ("", BULK) for priority in PRIORITIES)
+        self.streams = tuple(prefix + priority + lane for lane in _LANES for priority in PRIORITIES)
+        self._numbers = {stream.encode(): number for number, stream in enumerate(self.streams)}
         self._reply = prefix + "reply:"
         self._waiters = prefix + "waiters:"
         self._payload = prefix + "payload:"
@@ -100,6 +130,7 @@ class PoolKeys:
         self.workers = prefix + "workers"
         self.models = prefix + "models"
         self.tenants = prefix + "tenants"
+        self.lanes = prefix + "lanes"
         self.limits = prefix + "limits"
         self.rates = prefix + "rates"
         self.traffic = prefix + "traffic"
@@ -111,8 +142,12 @@ class PoolKeys:
     @property
     def bookkeeping(self) -> tuple[str, ...]:
         """What a pool keeps beside its streams, dead letters and leases: one key each."""
-        named = (self.workers, self.models, self.tenants, self.limits, self.rates, self.traffic, self.unloaded)
-        return (*named, self.cancelled, self.control)
+        counted = (self.tenants, self.lanes, self.limits, self.rates)
+        return (self.workers, self.models, *counted, self.traffic, self.unloaded, self.cancelled, self.control)
+
+    def number_of(self, stream: bytes) -> int:
+        """A stream's number by its name, as Redis gives it."""
+        return self._numbers[stream]
 
     def reply(self, request_id: str) -> str:
         return self._reply + request_id

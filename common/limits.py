@@ -16,8 +16,9 @@ _UNSET = "-"
 class TenantLimits:
     """What holds for one tenant instead of the pool's own limits; None is what the pool says.
 
-    `weight`: with `light` times so many unfinished requests it goes on in the bulk lane. `in_flight` bounds its
-    unfinished requests. `rate`: requests a second, of which `burst` may come at once.
+    `weight`: with `light` times so many unfinished requests it goes on in a bulk lane, and has so many parts of what
+    such tenants share; 1 where nothing is said. `in_flight` bounds its unfinished requests. `rate`: requests a second,
+    of which `burst` may come at once.
     """
 
     weight: float | None = None

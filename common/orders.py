@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from common.errors import InvalidRequest
+from common.logs import LEVELS
 from common.names import check_id, check_name, shorten
 from common.wire import pack, unpack_map
 
-LOAD, UNLOAD, RELOAD = VERBS = ("load", "unload", "reload")
+#: What is done with models, and what is asked of the process beside its work.
+LOAD, UNLOAD, RELOAD = MODEL_VERBS = ("load", "unload", "reload")
+LOG, PROFILE = ERRANDS = ("log", "profile")
+VERBS = (*MODEL_VERBS, *ERRANDS)
+#: A profile grows with every operation: no longer one is taken.
+MAX_PROFILE_S = 600.0
+_LOGGER = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 
 T = TypeVar("T", bound="Order | Report")
 
@@ -30,7 +38,8 @@ class Order:
     """`do` is one of VERBS; without a version it means every version of the model.
 
     `swap`: unload before loading, where memory does not take both. `id` names the answers, which go to `inbox`;
-    one that is found more than `timeout_ms` after it was given is obeyed no more.
+    one that is found more than `timeout_ms` after it was given is obeyed no more. With a `worker` it is for that one
+    alone. `log` sets the `level` of `logger` (of all: ""), `profile` writes down what the process does for `seconds`.
     """
 
     id: str
@@ -40,6 +49,19 @@ class Order:
     swap: bool = False
     timeout_ms: int = 60_000
     inbox: str = ""
+    worker: str = ""
+    level: str = ""
+    logger: str = ""
+    seconds: float = 0.0
+
+    @property
+    def what(self) -> str:
+        """What is ordered, in a few words."""
+        if self.do in MODEL_VERBS:
+            return f"{self.do} model '{label_of(self.model, self.version)}'"
+        if self.do == LOG:
+            return f"log {self.logger or 'all'} from {self.level} on"
+        return f"profile for {self.seconds:g} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +99,31 @@ def decode_order(data: bytes) -> Order:
     if order.do not in VERBS:
         raise InvalidRequest(f"an order must be one of {', '.join(VERBS)}; got {shorten(order.do)}")
     check_id(order.id)
-    check_name("model", order.model)
-    if order.version is not None:
-        check_name("version", order.version)
+    if order.worker:
+        check_name("worker", order.worker)
+    if order.do in MODEL_VERBS:
+        check_name("model", order.model)
+        if order.version is not None:
+            check_name("version", order.version)
+    elif order.do == LOG:
+        check_log(order.level, order.logger)
+    else:
+        check_seconds(order.seconds)
     return order
+
+
+def check_log(level: str, logger: str) -> None:
+    """Raises InvalidRequest for what is no level, or no logger's name."""
+    if level not in LEVELS:
+        raise InvalidRequest(f"a log level must be one of {', '.join(LEVELS)}; got {shorten(level)}")
+    if not _LOGGER.fullmatch(logger):
+        raise InvalidRequest(f"a logger's name is up to 128 letters, digits, '.', '_' or '-'; got {shorten(logger)}")
+
+
+def check_seconds(seconds: float) -> None:
+    """Raises InvalidRequest for a profile that would be none, or too long."""
+    if not 0 < seconds <= MAX_PROFILE_S:
+        raise InvalidRequest(f"a profile takes over 0 and at most {MAX_PROFILE_S:g} s; got {seconds:g}")
 
 
 def decode_report(data: bytes) -> Report:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple
 
 from common.errors import InferenceError, InvalidRequest, Overloaded, PayloadTooLarge, from_code
 from common.names import check_id, check_name, shorten
+from common.records import record
 from common.tensor import Tensor, from_wire
 from common.text import printable
 from common.wire import MAX_BYTES, pack, peek, unpack_map
@@ -17,6 +18,9 @@ from common.wire import MAX_BYTES, pack, peek, unpack_map
 VERSION = 1
 MAX_TENSORS = 64
 MAX_PARAMETERS = 64
+#: A request with this parameter runs in batches of its own, cut by its rows alone: its results are the same bytes
+#: whatever else a worker does.
+OWN_BATCH = "own_batch"
 MAX_PARAMETER_NESTING = 8
 MAX_PARAMETER_STRING = 65_536
 MAX_PARAMETER_LIST = 1024
@@ -35,7 +39,7 @@ _TRACE_FIELDS = frozenset(("traceparent", "tracestate"))
 _NOTHING: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Request:
     """One call of one model. `id` names the computation: two requests with one id share one result.
 
@@ -55,7 +59,7 @@ class Request:
     affinity: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Timings:
     """Where a request's time went, in microseconds, and the batch it ran in.
 
@@ -69,7 +73,7 @@ class Timings:
     batch_rows: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Reply:
     """The answer to a request: `outputs` where `error` is None."""
 
@@ -127,18 +131,20 @@ def request_of(message: Mapping[str, Any]) -> Request:
         raise InvalidRequest(f"{min(_REQUIRED - names)} is missing")
     if not names <= _KNOWN:
         raise InvalidRequest(f"unknown field {min(shorten(name) for name in names - _KNOWN)}")
+    get = message.get
+    # Most requests leave most of these out: what is not there costs no call.
     return Request(
         check_id(message["id"]),
         check_name("model", message["model"]),
         _inputs_of(message["inputs"]),
-        _optional_name("version", message.get("version")),
-        _optional_name("tenant", message.get("tenant")),
-        _parameters_of(message.get("parameters")),
-        check_outputs(message.get("outputs")),
-        _timeout_of(message.get("timeout_ms")),
-        _reply_to_of(message.get("reply_to")),
-        _trace_of(message.get("trace")),
-        check_affinity(message.get("affinity")),
+        None if (version := get("version")) is None else check_name("version", version),
+        None if (tenant := get("tenant")) is None else check_name("tenant", tenant),
+        _NOTHING if (parameters := get("parameters")) is None else check_parameters(parameters),
+        None if (outputs := get("outputs")) is None else check_outputs(outputs),
+        None if (timeout := get("timeout_ms")) is None else _check_timeout(timeout),
+        None if (reply_to := get("reply_to")) is None else _check_reply_to(reply_to),
+        None if (trace := get("trace")) is None else _check_trace(trace),
+        None if (affinity := get("affinity")) is None else check_affinity(affinity),
     )
 
 
@@ -243,31 +249,19 @@ def _inputs_of(inputs: object) -> dict[str, Tensor]:
     return {name: from_wire(f"inputs.{check_name('an input name', name)}", value) for name, value in inputs.items()}
 
 
-def _optional_name(what: str, value: object) -> str | None:
-    return None if value is None else check_name(what, value)
-
-
-def _parameters_of(parameters: object) -> Mapping[str, Any]:
-    return _NOTHING if parameters is None else check_parameters(parameters)
-
-
-def _timeout_of(timeout: object) -> int | None:
-    if timeout is None:
-        return None
+def _check_timeout(timeout: object) -> int:
     if type(timeout) is not int or not 1 <= timeout <= MAX_TIMEOUT_MS:
         raise InvalidRequest(f"timeout_ms must be an integer from 1 to {MAX_TIMEOUT_MS}; got {shorten(timeout)}")
     return timeout
 
 
-def _reply_to_of(reply_to: object) -> str | None:
-    if reply_to is not None and not isinstance(reply_to, str):
+def _check_reply_to(reply_to: object) -> str:
+    if not isinstance(reply_to, str):
         raise InvalidRequest(f"reply_to must be a string; got {shorten(reply_to)}")
     return reply_to
 
 
-def _trace_of(trace: object) -> Mapping[str, str] | None:
-    if trace is None:
-        return None
+def _check_trace(trace: object) -> Mapping[str, str]:
     if not isinstance(trace, Mapping) or not trace.keys() <= _TRACE_FIELDS:
         raise InvalidRequest(f"trace must be a map of traceparent and tracestate; got {shorten(trace)}")
     for name, value in trace.items():

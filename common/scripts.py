@@ -19,7 +19,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 #: Where the operator has set no bound in the pool's `limits`.
 DEFAULT_BACKLOG = 100_000
 DEFAULT_TENANT = 50_000
-#: With so many unfinished requests, times its weight, a tenant goes on in the bulk lane.
+#: With so many unfinished requests, times its weight, a tenant goes on in a bulk lane.
 DEFAULT_LIGHT = 32
 #: The field of `limits` that workers raise with each change of their models: submit reads that hash anyway.
 GENERATION = "generation"
@@ -171,7 +171,7 @@ class Finish(NamedTuple):
 
 def submit(keys: PoolKeys, submissions: Sequence[Submission], inbox: str, lifetime_ms: int) -> Call:
     """`inbox` waits for all of them; `lifetime_ms` bounds how long it does."""
-    names = [*keys.streams, keys.limits, keys.rates, keys.tenants]
+    names = [*keys.streams, keys.limits, keys.rates, keys.tenants, keys.lanes]
     argv: list[Argument] = [inbox, lifetime_ms, DEFAULT_BACKLOG, DEFAULT_TENANT, DEFAULT_LIGHT, PUSH_WHOLE_UP_TO]
     for request_id, stream, tenant, field, value, size in submissions:
         names += (keys.reply(request_id), keys.waiters(request_id))
@@ -222,24 +222,26 @@ def _text(number: int | bytes) -> str:
 
 def take(keys: PoolKeys, consumer: str, shares: tuple[int, int, int], bulk: bool = True) -> Call:
     argv: tuple[Argument, ...] = (GROUP, consumer, *shares, int(bulk))
-    return Call(TAKE, (*keys.streams, keys.leases, keys.cancelled), argv)
+    return Call(TAKE, (*keys.streams, keys.leases, keys.cancelled, keys.lanes), argv)
 
 
 def taken(raw: Sequence[Any]) -> Taken:
-    now, live, lapsed, *streams, cancelled, workers, left = raw
-    entries = [_entry(stream, id, fields, 0) for stream, found in enumerate(streams) for id, fields in found]
+    now, live, lapsed, cancelled, workers, left, *given = raw
+    pairs = zip(given[::2], given[1::2], strict=True)
+    entries = [_entry(stream - 1, id, fields, 0) for stream, found in pairs for id, fields in found]
     return Taken(now, bool(live), bool(lapsed), entries, frozenset(_place(one) for one in cancelled), workers, left)
 
 
 def _place(text: bytes) -> Place:
-    """The scripts write `<stream 1-6>:<entry id>`."""
-    return int(text[:1]) - 1, text[2:]
+    """The scripts write `<stream 1-15>:<entry id>`."""
+    stream, _, id = text.partition(b":")
+    return int(stream) - 1, id
 
 
 def entries_read(keys: PoolKeys, raw: Sequence[Any] | None) -> list[Entry]:
     """The reply of a plain XREADGROUP over the pool's streams, as redis-py gives it: fields are dicts."""
-    order = [name.encode() for name in keys.streams]
-    return [_entry_of(order.index(name), id, fields, 0) for name, found in raw or () for id, fields in found if fields]
+    number = keys.number_of
+    return [_entry_of(number(name), id, fields, 0) for name, found in raw or () for id, fields in found if fields]
 
 
 def _entry(stream: int, id: bytes, fields: Sequence[bytes], deliveries: int) -> Entry:
@@ -253,22 +255,25 @@ def _entry_of(stream: int, id: bytes, fields: Mapping[bytes, bytes], deliveries:
 
 
 def complete(keys: PoolKeys, finishes: Sequence[Finish]) -> Call:
-    names = [*keys.streams, keys.tenants, keys.dead, keys.cancelled]
+    numbers: dict[int, int] = {}
+    names: list[str] = []
     argv: list[Argument] = []
     payloads: list[str] = []
     payload_items: list[Argument] = []
     dead: list[Argument] = []
     for number, (entry, request_id, reply, keep_ms, reply_to, reason) in enumerate(finishes, 1):
         names += (keys.reply(request_id), keys.waiters(request_id))
-        argv += (entry.stream + 1, entry.id, entry.counted, reply_to, keep_ms, reply)
+        stream = numbers.setdefault(entry.stream + 1, len(numbers) + 1)
+        argv += (stream, entry.id, entry.counted, reply_to, keep_ms, reply)
         if reason:
             dead += (number, reason, entry.deliveries)
         elif entry.reference is not None and keys.id_of_payload(entry.reference.decode(errors="replace")) is not None:
             # A dead letter's payload stays until its TTL, for whoever looks at the letter.
             payloads.append(entry.reference.decode())
             payload_items.append(number)
-    head = (GROUP, len(finishes), len(dead) // 3, INBOX_LIFETIME_MS, PUSH_WHOLE_UP_TO, MAX_DEAD_LETTERS)
-    return Call(COMPLETE, names + payloads, [*head, *argv, *dead, *payload_items])
+    first = (keys.tenants, keys.lanes, keys.dead, keys.cancelled, *(keys.streams[number - 1] for number in numbers))
+    head = (GROUP, len(finishes), len(dead) // 3, INBOX_LIFETIME_MS, PUSH_WHOLE_UP_TO, MAX_DEAD_LETTERS, len(numbers))
+    return Call(COMPLETE, [*first, *names, *payloads], [*head, *numbers, *argv, *dead, *payload_items])
 
 
 def renew(keys: PoolKeys, lease_ms: int, workers: Iterable[tuple[str, bytes]]) -> Call:

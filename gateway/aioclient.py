@@ -18,8 +18,10 @@ from gateway.result import Result
 from gateway.routing import Routes
 
 if TYPE_CHECKING:
+    from common.tracing import Tracing
     from gateway.ensembles.aiorunner import AsyncRunner
     from gateway.ensembles.ensemble import Ensembles
+    from gateway.tracing import RequestSpan
 
 
 class AsyncClient(BaseClient):
@@ -43,10 +45,11 @@ class AsyncClient(BaseClient):
         tenant: str | None = None,
         timeout_s: float = 60.0,
         max_in_flight: int = 10_000,
+        tracing: Tracing | bool = False,
     ) -> None:
         super().__init__(
             broker_url, pool=pool, routes=routes, ensembles=ensembles,
-            tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight,
+            tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight, tracing=tracing,
         )  # fmt: skip
         self._courier = AsyncCourier(self._url, self._composer.client_id, self._exchange)
         self._runner = self._new_runner() if self._ensembles else None
@@ -184,15 +187,30 @@ class AsyncClient(BaseClient):
         patient: bool = False,
         finished: Callable[[AsyncHandle], None] | None = None,
     ) -> AsyncHandle:
+        if self._spans is None or (span := self._spans.begin(call.model, finished)) is None:
+            return await self._hand_in(call, inputs, patient, finished, None)
+        with span:
+            return await self._hand_in(call, inputs, patient, span.settled, span)
+
+    async def _hand_in(
+        self,
+        call: Call,
+        inputs: object,
+        patient: bool,
+        finished: Callable[[AsyncHandle], None] | None,
+        span: RequestSpan | None,
+    ) -> AsyncHandle:
         deadline, timeout_s = self._deadline(call.timeout)
         if self._runner is not None and (ensemble := self._runner.find(call.model)) is not None:
-            return await self._runner.start(ensemble, call, inputs, Times(deadline, timeout_s, patient), finished)
+            return await self._runner.start(ensemble, call, inputs, Times(deadline, timeout_s, patient), finished, span)
         to = self._composer.destination(call.model, call.version, call.tenant)
         catalog = await self._courier.catalog(call.model, to.keys.pool, deadline, timeout_s)
         parcel = self._composer.compose(
             to, catalog, inputs, call.parameters, call.outputs, stream_of(call.priority), timeout_s,
-            call.cache, call.affinity,
+            call.cache, call.affinity, None if span is None else span.wire,
         )  # fmt: skip
+        if span is not None:
+            span.sending(parcel.submission.request_id)
         handle = AsyncHandle(
             self._courier, parcel.submission.request_id, parcel.pool, call.model, deadline, timeout_s, patient, finished
         )

@@ -10,11 +10,12 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.aiobroker import AsyncBroker, read_inboxes
 from common.connect import broker_errors, connect_async, is_cluster
-from common.errors import Cancelled
+from common.errors import BrokerUnavailable, Cancelled
 from common.keys import PoolKeys
 from common.scripts import NOTE, Answers
 from gateway.aioreceiver import AsyncReceiver
@@ -22,7 +23,7 @@ from gateway.catalog import Catalog
 from gateway.courier import CLOSING_S
 from gateway.exchange import Exchange, Task, read_said
 from gateway.handle import AsyncHandle
-from gateway.payload import Parcel
+from gateway.payload import Parcel, left_behind
 from gateway.pending import Outcome, Submit, Withdraw
 
 if TYPE_CHECKING:
@@ -88,15 +89,18 @@ class AsyncCourier:
 
     async def wait(self, waiters: list[asyncio.Future[None]], timeout: float | None) -> None:
         """Until a handle with these waiters is settled; its deadline settles it. Or for `timeout` seconds."""
-        self._check_place()
         # A future for each waiter: a task that is cancelled while it waits takes nothing from the others.
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = (self._loop or asyncio.get_running_loop()).create_future()
         waiters.append(waiter)
         try:
             if timeout is None:
                 await waiter
             else:
                 await asyncio.wait([waiter], timeout=timeout)
+        except RuntimeError:
+            # asyncio's own, for another loop's future: to ask for the loop beforehand is a system call each time.
+            self._check_place()
+            raise
         finally:
             waiters.remove(waiter)
 
@@ -170,11 +174,16 @@ class AsyncCourier:
         ear = receiver.deaf_to(inbox)
         if ear is not None:
             await broker.wake(ear)
-        for flight in task.flights:
-            if flight.parcel.payload is not None:
-                await broker.store_payload(flight.request_id, flight.parcel.payload, task.lifetime_ms)
-        submissions = [flight.parcel.submission for flight in task.flights]
-        return await broker.submit(submissions, inbox, task.lifetime_ms)
+        parcels = [flight.parcel for flight in task.flights]
+        large = [(one.submission.request_id, one.payload) for one in parcels if one.payload is not None]
+        for request_id, payload in large:
+            await broker.store_payload(request_id, payload, task.lifetime_ms)
+        submissions = [one.submission for one in parcels]
+        answers = await broker.submit(submissions, inbox, task.lifetime_ms)
+        if large and (refused := left_behind(parcels, answers)):
+            with suppress(BrokerUnavailable):  # They have a TTL.
+                await broker.drop_payloads(refused)
+        return answers
 
     def _call_sender(self) -> None:
         if self._sender is None or self._sender.done():
@@ -273,6 +282,10 @@ class AsyncCourier:
         return self._client
 
     def _check_place(self) -> None:
+        # A loop that runs, and is known, is not a forked child's: there none runs. Asking for the process costs more.
+        loop = asyncio._get_running_loop()
+        if loop is not None and loop is self._loop:
+            return
         if os.getpid() != self._pid:
             raise RuntimeError(
                 f"this client was made in process {self._pid} and does not work in its forked child {os.getpid()}: "

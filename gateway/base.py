@@ -15,7 +15,9 @@ from gateway.exchange import Exchange
 from gateway.routing import Routes
 
 if TYPE_CHECKING:
+    from common.tracing import Tracing
     from gateway.ensembles.ensemble import Ensembles
+    from gateway.tracing import RequestSpans
 
 #: Enough to keep the fastest pool busy; more only ages in the queue.
 WINDOW = 256
@@ -28,7 +30,8 @@ class BaseClient:
     on this machine, else redis://127.0.0.1:6379. `pool` takes every request there; `routes` (a file or Routes)
     chooses by model, version and tenant; with neither it is `default-pool`. `ensembles` (a file, or what
     `load_ensembles` gave) can be asked as models are. `tenant` and `timeout_s` hold where a call gives none.
-    Over `max_in_flight` unanswered requests the next one waits.
+    Over `max_in_flight` unanswered requests the next one waits. With `tracing` each request has its spans, through
+    the OpenTelemetry that the application has set up.
 
     Raises ConfigError. Connects with the first request.
     """
@@ -43,6 +46,7 @@ class BaseClient:
         tenant: str | None = None,
         timeout_s: float = 60.0,
         max_in_flight: int = 10_000,
+        tracing: Tracing | bool = False,
     ) -> None:
         self._url = broker_url or default_broker()
         check_url(self._url)
@@ -55,7 +59,8 @@ class BaseClient:
         except InvalidRequest as error:
             raise ConfigError(error.message) from None
         self._ensembles = _ensembles(ensembles)
-        self._exchange = Exchange(self._composer, self._shown_url, max_in_flight)
+        self._spans = _spans(tracing) if tracing else None
+        self._exchange = Exchange(self._composer, self._shown_url, max_in_flight, self._spans)
 
     def reroute(self, routes: Routes) -> None:
         """Lead all requests from now on by other rules; those under way stay where they are."""
@@ -90,6 +95,13 @@ def _routes(pool: str | None, routes: Routes | str | Path | None) -> Routes:
 
         return load_routes(routes)
     return Routes() if pool is None else Routes(default=check_pool(pool))
+
+
+def _spans(tracing: Tracing | bool) -> RequestSpans | None:
+    # Imported where it is needed: most clients trace nothing.
+    from gateway.tracing import spans_of
+
+    return spans_of(tracing)
 
 
 def _ensembles(ensembles: Ensembles | str | Path | None) -> Ensembles | None:

@@ -38,7 +38,10 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One version of a model, as its workers published it. `weights` is a digest; `rows` a batch's most rows."""
+    """One version of a model, as its workers published it.
+
+    `weights` is a digest; `rows` a batch's most rows, and `pads` whether these are filled up to the longest.
+    """
 
     name: str
     version: str
@@ -49,6 +52,7 @@ class ModelInfo:
     cache_ttl_s: float
     weights: str
     rows: int
+    pads: bool = False
 
 
 class Catalog:
@@ -160,6 +164,7 @@ def _read(name: str, data: bytes) -> ModelInfo | None:
             float(message.get("cache_ttl_s", 0.0)),
             str(message.get("weights", "")),
             int(message.get("rows", 1)),
+            bool(message.get("pads", False)),
         )
     except (InferenceError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         log.warning("the metadata of model %s is passed over: %s", shorten(name), describe(error))

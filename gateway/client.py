@@ -18,8 +18,10 @@ from gateway.routing import Routes
 from gateway.window import as_completed, in_order
 
 if TYPE_CHECKING:
+    from common.tracing import Tracing
     from gateway.ensembles.ensemble import Ensembles
     from gateway.ensembles.runner import Runner
+    from gateway.tracing import RequestSpan
 
 
 class Client(BaseClient):
@@ -43,10 +45,11 @@ class Client(BaseClient):
         tenant: str | None = None,
         timeout_s: float = 60.0,
         max_in_flight: int = 10_000,
+        tracing: Tracing | bool = False,
     ) -> None:
         super().__init__(
             broker_url, pool=pool, routes=routes, ensembles=ensembles,
-            tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight,
+            tenant=tenant, timeout_s=timeout_s, max_in_flight=max_in_flight, tracing=tracing,
         )  # fmt: skip
         self._courier = Courier(self._url, self._composer.client_id, self._exchange)
         self._runner = self._new_runner() if self._ensembles else None
@@ -192,15 +195,31 @@ class Client(BaseClient):
         patient: bool = False,
         finished: Callable[[Handle], None] | None = None,
     ) -> Handle:
+        if self._spans is None or (span := self._spans.begin(call.model, finished)) is None:
+            return self._hand_in(direct, call, inputs, patient, finished, None)
+        with span:
+            return self._hand_in(direct, call, inputs, patient, span.settled, span)
+
+    def _hand_in(
+        self,
+        direct: bool,
+        call: Call,
+        inputs: object,
+        patient: bool,
+        finished: Callable[[Handle], None] | None,
+        span: RequestSpan | None,
+    ) -> Handle:
         deadline, timeout_s = self._deadline(call.timeout)
         if self._runner is not None and (ensemble := self._runner.find(call.model)) is not None:
-            return self._runner.start(ensemble, call, inputs, Times(deadline, timeout_s, patient), finished)
+            return self._runner.start(ensemble, call, inputs, Times(deadline, timeout_s, patient), finished, span)
         to = self._composer.destination(call.model, call.version, call.tenant)
         catalog = self._courier.catalog(call.model, to.keys.pool, deadline, timeout_s)
         parcel = self._composer.compose(
             to, catalog, inputs, call.parameters, call.outputs, stream_of(call.priority), timeout_s,
-            call.cache, call.affinity,
+            call.cache, call.affinity, None if span is None else span.wire,
         )  # fmt: skip
+        if span is not None:
+            span.sending(parcel.submission.request_id)
         handle = Handle(
             self._courier, parcel.submission.request_id, parcel.pool, call.model, deadline, timeout_s, patient, finished
         )

@@ -22,7 +22,7 @@ from common.scripts import NOTE, Answers
 from gateway.catalog import Catalog
 from gateway.exchange import SHORTEST_WAIT_S, Exchange, Task, read_said
 from gateway.handle import Handle
-from gateway.payload import Parcel
+from gateway.payload import Parcel, left_behind
 from gateway.pending import Outcome, Submit, Withdraw
 from gateway.receiver import Receiver
 
@@ -226,11 +226,16 @@ class Courier:
         ear = receiver.deaf_to(inbox)
         if ear is not None:
             broker.wake(ear)
-        for flight in task.flights:
-            if flight.parcel.payload is not None:
-                broker.store_payload(flight.request_id, flight.parcel.payload, task.lifetime_ms)
-        submissions = [flight.parcel.submission for flight in task.flights]
-        return broker.submit(submissions, inbox, task.lifetime_ms)
+        parcels = [flight.parcel for flight in task.flights]
+        large = [(one.submission.request_id, one.payload) for one in parcels if one.payload is not None]
+        for request_id, payload in large:
+            broker.store_payload(request_id, payload, task.lifetime_ms)
+        submissions = [one.submission for one in parcels]
+        answers = broker.submit(submissions, inbox, task.lifetime_ms)
+        if large and (refused := left_behind(parcels, answers)):
+            with suppress(BrokerUnavailable):  # They have a TTL.
+                broker.drop_payloads(refused)
+        return answers
 
     def _call_sender(self) -> None:
         """Let the thread send. Under the lock."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from common.backoff import Backoff
 from common.connect import BLOCK_MS, error_text
@@ -30,6 +30,9 @@ from gateway.composer import Composer
 from gateway.payload import Parcel
 from gateway.pending import Outcome, Pending, Said, Submit, Ticket, Withdraw
 from gateway.result import Answer, read_reply
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestSpans
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +56,9 @@ class Exchange:
     `broker` is the URL as it may be shown. Methods with `now` take seconds of the client's clock.
     """
 
-    def __init__(self, composer: Composer, broker: str, most: int) -> None:
+    def __init__(self, composer: Composer, broker: str, most: int, spans: RequestSpans | None = None) -> None:
         self._broker = broker
+        self._spans = spans
         self._most = most
         self._pending = Pending(composer.new_id)
         self.catalogs = Catalogs()
@@ -110,6 +114,8 @@ class Exchange:
     def submitted(self, submit: Submit, said: list[Said], now: float, generation: bytes | None = None) -> list[Outcome]:
         """`generation`: of the pool's models, as Redis knows them now."""
         self.answered()
+        if self._spans is not None:
+            self._spans.admitted(submit.flights)
         if generation is not None:
             self.catalogs.outdated(submit.pool, generation)
         return self._pending.submitted(submit, said, now, random.random(), generation)

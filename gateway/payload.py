@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.errors import InvalidRequest
+from common.errors import InvalidRequest, Overloaded
 from common.keys import PoolKeys
 from common.names import check_name
 from common.protocol import MAX_TENSORS
-from common.scripts import Submission
+from common.scripts import Answer, Submission
 from common.tensor import Array, Tensor, from_numpy, numpy_dtype, to_tensor
 from common.wire import pack, unpack_map
 from gateway.catalog import Declared, ModelInfo
@@ -37,6 +37,11 @@ class Parcel(NamedTuple):
     generation: bytes | None
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other clients may have the same request under the same id."""
+        return self.generation is not None
+
+    @property
     def size(self) -> int:
         """Bytes that travel to Redis."""
         return len(self.payload) if self.payload is not None else len(self.submission.value)
@@ -57,6 +62,15 @@ def parcel(
         return Parcel(keys.pool, Submission(request_id, stream, tenant, "d", data), None, version, pinned, generation)
     reference = Submission(request_id, stream, tenant, "r", keys.payload(request_id), len(data))
     return Parcel(keys.pool, reference, data, version, pinned, generation)
+
+
+def left_behind(parcels: Sequence[Parcel], answers: Sequence[Answer]) -> list[str]:
+    """The ids of those whose stored payload nobody will come for, as submit has refused them.
+
+    Under an id that is shared the payload may be another client's by now, so it stays until its TTL.
+    """
+    refused = (one for one, answer in zip(parcels, answers, strict=True) if isinstance(answer, Overloaded))
+    return [one.submission.request_id for one in refused if one.payload is not None and not one.is_shared]
 
 
 def readdressed(old: Parcel, request_id: str, timeout_ms: int, unpin: bool) -> Parcel:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from common.digest import PREFIX, is_digest
 from common.errors import InferenceError, InternalError
 from common.protocol import Timings, error_of, timings_of
 from common.tensor import Array, Tensor, from_wire
@@ -57,6 +58,12 @@ class Result:
     def version(self) -> str:
         """The version that answered."""
         return str(self._message.get("version", ""))
+
+    @property
+    def digest(self) -> str | None:
+        """Names a result that is kept by all that it depends on; None where its model, or its caller, keeps none."""
+        id = str(self._message.get("id", ""))
+        return id.removeprefix(PREFIX) if is_digest(id) else None
 
     @property
     def timings(self) -> Timings:

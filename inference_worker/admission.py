@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from common.digest import is_digest, request_digest
 from common.errors import BrokerUnavailable, InferenceError, InternalError, InvalidRequest, WorkerLost
 from common.keys import PoolKeys
+from common.logs import about
 from common.names import shorten
 from common.protocol import Request, decode_request, sender_of
 from common.scripts import Entry
@@ -66,22 +67,25 @@ class Admission:
         except Exception as failure:
             error = failure if isinstance(failure, InferenceError) else InvalidRequest(describe(failure))
             return Refusal(entry, self._id_of_reference(entry), "", "", error, dead=f"unreadable: {error}")
+        trace = None
         try:
             self._check_deliveries(entry)
-            return self._parts(entry, decode_request(data), taken_s, now_ms)
+            request = decode_request(data)
+            trace = request.trace
+            return self._parts(entry, request, taken_s, now_ms)
         except InferenceError as error:
-            return self._refusal(entry, data, error)
+            return self._refusal(entry, data, error)._replace(trace=trace)
         except Exception as error:
-            return self._refusal(entry, data, _bug(entry, error))
+            return self._refusal(entry, data, _bug(entry, error, about(sender_of(data).request_id)))
 
     def prepare(self, item: Item) -> list[Part] | Refusal:
         """An item's parts, or why it has none. For several threads at once."""
         try:
-            return list(parts_of(item, preprocess(item.loaded, item.model_request)))
+            return parts_of(item, preprocess(item.loaded, item.model_request))
         except InferenceError as error:
             return refused(item, error)
         except Exception as error:
-            return refused(item, _bug(item.entry, error))
+            return refused(item, _bug(item.entry, error, about(item.request.id, item.request.trace)))
 
     def _data(self, entry: Entry) -> bytes:
         if entry.payload is not None:
@@ -126,7 +130,7 @@ class Admission:
         )  # fmt: skip
         if PREPROCESS in loaded.backend.stages:
             return item
-        return list(parts_of(item, preprocess(loaded, model_request)))
+        return parts_of(item, preprocess(loaded, model_request))
 
     def _keep_ms(self, request: Request, loaded: Loaded) -> int:
         """How long the result is kept. Under a digest only if it is that of just this computation, else not at all.
@@ -156,6 +160,6 @@ class Admission:
         return Refusal(entry, request_id, inbox, sender.model, error, dead)
 
 
-def _bug(entry: Entry, error: Exception) -> InternalError:
-    log.exception("entry %s could not be admitted", entry.id.decode())
+def _bug(entry: Entry, error: Exception, whose: Mapping[str, str]) -> InternalError:
+    log.exception("entry %s could not be admitted", entry.id.decode(), extra=whose)
     return InternalError(f"the request could not be read: {describe(error)}. This is a bug.")

@@ -74,8 +74,8 @@ class Holding:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self.room > 0, timeout_s)
 
-    def next_batch(self, unwanted: Callable[[Part], bool]) -> tuple[Batch | None, list[Part]]:
-        """The batch to run now, if there is one; and what was held and is `unwanted` at this moment."""
+    def next_batch(self, unwanted: Callable[[Iterable[Part]], list[Part]]) -> tuple[Batch | None, list[Part]]:
+        """The batch to run now, if there is one; and what `unwanted` chose among all that was held."""
         with self._changed:
             dropped = self._batcher.drop(unwanted)
             batch = self._batcher.next(time.monotonic())
@@ -83,18 +83,21 @@ class Holding:
                 self._changed.notify_all()
             return batch, dropped
 
+    # What was learned is the runner's alone, and needs no lock.
+
     def fits(self, batch: Batch) -> bool:
         """False where a batch of its size was too slow or too large before."""
-        with self._changed:
-            return self._batcher.fits(batch)
+        return self._batcher.fits(batch)
+
+    def expected_s(self, batch: Batch) -> float:
+        """What it is thought to take."""
+        return self._batcher.expected_s(batch)
 
     def ran(self, batch: Batch, seconds: float) -> None:
-        with self._changed:
-            self._batcher.ran(batch, seconds)
+        self._batcher.ran(batch, seconds)
 
     def out_of_memory(self, batch: Batch) -> None:
-        with self._changed:
-            self._batcher.out_of_memory(batch)
+        self._batcher.out_of_memory(batch)
 
     def wake(self) -> None:
         """Whoever took beside the runner does so no longer: it must not wait for what nobody brings."""
@@ -122,6 +125,6 @@ class Holding:
             for part in self._batcher:
                 rows[part.item] += part.rows
             whole = {item for item, held in rows.items() if held == item.model_request.rows}
-            self._batcher.drop(lambda part: part.item in whole)
+            self._batcher.drop(lambda parts: [part for part in parts if part.item in whole])
             self._changed.notify_all()
             return list(whole)

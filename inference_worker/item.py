@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import reduce
 from math import inf
 
 from common.protocol import Request
+from common.records import record
 from common.scripts import Entry
 from common.tensor import Array
 from inference_worker.backends.base import ModelRequest
@@ -19,7 +19,7 @@ from inference_worker.models.registry import Loaded
 Signature = tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Item:
     """One request in a worker's hands.
 
@@ -44,7 +44,7 @@ class Item:
         return inf if timeout_ms is None else self.taken_s + timeout_ms / 1000 - self.queue_us / 1e6
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Part:
     """The `rows` rows of an item from `start` on, ready for its model. Each array has those rows first.
 
@@ -61,6 +61,7 @@ class Part:
     length: int
     order: float
     deadline_s: float
+    own: bool = False
 
     @property
     def useful(self) -> int:
@@ -69,7 +70,12 @@ class Part:
 
     @property
     def alone(self) -> bool:
-        """A worker died with it before: it runs without batch-mates, so that a crash costs only itself."""
+        """It runs without batch-mates: its request asks for that, or a worker died with it, and may again."""
+        return self.own or self.suspect
+
+    @property
+    def suspect(self) -> bool:
+        """A worker died with it."""
         return self.item.entry.deliveries > 0
 
 
@@ -85,11 +91,11 @@ class Reason(StrEnum):
     TRIAL = "trial"  # what batches of this size cost is not known
     DEADLINE = "deadline"  # with more it would be late
     LINGER = "linger"  # the wait for more was over
-    ALONE = "alone"  # a worker died with it
+    ALONE = "alone"  # its request asks for that, or a worker died with it
     APART = "apart"  # a piece of a batch that failed or did not fit into memory
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Batch:
     """Parts of one signature that run as one call of their model."""
 
@@ -101,7 +107,7 @@ class Batch:
     def size(self) -> int:
         """Its elements with all padding; its rows where nothing is padded."""
         first = self.parts[0].shapes
-        return self.rows * row_size(reduce(widest, (part.shapes for part in self.parts), first) if first else first)
+        return self.rows * row_size(reduce(widest, (part.shapes for part in self.parts), first)) if first else self.rows
 
     @property
     def useful(self) -> int:
@@ -110,6 +116,11 @@ class Batch:
     @property
     def loaded(self) -> Loaded:
         return self.parts[0].item.loaded
+
+    @property
+    def suspect(self) -> bool:
+        """A worker died with it, so that it runs alone: `Part.alone`."""
+        return self.parts[0].suspect
 
 
 def row_size(shapes: Shapes) -> int:

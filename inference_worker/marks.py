@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from common.errors import Cancelled, DeadlineExceeded, InferenceError
 from common.scripts import Place
 from inference_worker.clock import RedisClock
@@ -18,8 +20,15 @@ class Marks:
     def set_cancelled(self, entries: frozenset[Place]) -> None:
         self._cancelled = entries
 
-    def unwanted(self, part: Part) -> bool:
-        return self._is_unwanted(part.item)
+    def unwanted(self, parts: Iterable[Part]) -> list[Part]:
+        """Those that need no longer run. Asked before each batch, of all that is held."""
+        now_ms, cancelled = self._clock.now_ms(), self._cancelled
+        return [
+            part
+            for part in parts
+            if ((deadline_ms := part.item.deadline_ms) is not None and deadline_ms <= now_ms)
+            or (cancelled and part.item.entry.place in cancelled)
+        ]
 
     def reason(self, part: Part) -> InferenceError:
         """The error for a part that is unwanted."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from queue import Empty, Queue
-from threading import Lock
-from typing import NamedTuple
+from threading import Event, Lock
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,17 +17,23 @@ from common.backoff import Backoff
 from common.broker import Broker
 from common.digest import is_digest
 from common.errors import BrokerUnavailable, InferenceError, InvalidRequest, ModelError, PayloadTooLarge
+from common.logs import about
+from common.orders import label_of
 from common.protocol import Reply, Timings, encode_reply
 from common.scripts import MAX_BATCH, MAX_BATCH_BYTES, Finish
 from common.tensor import Array, Tensor
 from inference_worker.item import Item
 from inference_worker.marks import Marks
 from inference_worker.models.held import Held
+from inference_worker.models.registry import key_of
 from inference_worker.models.spec import POSTPROCESS, ModelSpec
 from inference_worker.outcome import Outcome, Refusal, as_model_error
 from inference_worker.outputs import postprocess, to_tensors
 from inference_worker.pipeline.aside import Aside
 from inference_worker.seldom import Outage, Seldom
+
+if TYPE_CHECKING:
+    from inference_worker.tracing import WorkerSpans
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +43,16 @@ _UNKNOWN = "-"
 
 
 class _Answer(NamedTuple):
-    """What an item of `model` (`name:version`) comes to, and the error if that is one."""
+    """What an item comes to, and the error if that is one."""
 
     finish: Finish
-    model: str
+    item: Item
     error: InferenceError | None
 
 
-_Message = list[Outcome] | _Answer | Refusal
+_Message = list[Outcome] | _Answer | Refusal | Event
+#: A Redis that is away takes no results, and a request that has killed a worker need not wait for it for ever.
+SETTLE_S = 1.0
 
 
 class Outbox:
@@ -54,8 +62,19 @@ class Outbox:
     has threads for its postprocess goes aside, and comes back through the queue.
     """
 
-    def __init__(self, broker: Broker, reply_ttl_ms: int, held: Held, marks: Marks, aside: Aside) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        reply_ttl_ms: int,
+        held: Held,
+        marks: Marks,
+        aside: Aside,
+        spans: WorkerSpans | None = None,
+        on_error: Callable[[InferenceError], None] | None = None,
+    ) -> None:
         self._broker = broker
+        self._spans = spans
+        self._on_error = on_error
         self._reply_ttl_ms = reply_ttl_ms
         self._held = held
         self._marks = marks
@@ -83,6 +102,12 @@ class Outbox:
     def refuse(self, refusal: Refusal) -> None:
         self._queue.put(refusal)
 
+    def settle(self) -> None:
+        """Wait, up to SETTLE_S, until all that was put in before is sent. For whoever is not the thread."""
+        sent = Event()
+        self._queue.put(sent)
+        sent.wait(SETTLE_S)
+
     def close(self) -> None:
         """Send what is there and what is aside, then let `run` return."""
         self._queue.put(None)
@@ -93,22 +118,28 @@ class Outbox:
         while not closed or self._away:
             message = self._queue.get()
             with self._sending:
-                finishes, ends = self._collect(message)
+                finishes, waiting, ends = self._collect(message)
                 self._send(finishes)
+            for sent in waiting:
+                sent.set()
             closed = closed or ends
 
-    def _collect(self, message: _Message | None) -> tuple[list[Finish], bool]:
-        """`message` and all that is queued behind it; and whether the outbox was closed."""
+    def _collect(self, message: _Message | None) -> tuple[list[Finish], list[Event], bool]:
+        """`message` and all that is queued behind it; who waits until it is sent; and whether the outbox was closed."""
         finishes: list[Finish] = []
+        waiting: list[Event] = []
         while message is not None:
-            finishes += self._finishes(message)
+            if isinstance(message, Event):
+                waiting.append(message)
+            else:
+                finishes += self._finishes(message)
             if len(finishes) >= MAX_BATCH:
-                return finishes, False
+                return finishes, waiting, False
             try:
                 message = self._queue.get_nowait()
             except Empty:
-                return finishes, False
-        return finishes, True
+                return finishes, waiting, False
+        return finishes, waiting, True
 
     def _send(self, finishes: list[Finish]) -> None:
         batch: list[Finish] = []
@@ -122,7 +153,7 @@ class Outbox:
         if batch:
             self._complete(batch)
 
-    def _finishes(self, message: _Message) -> list[Finish]:
+    def _finishes(self, message: list[Outcome] | _Answer | Refusal) -> list[Finish]:
         if isinstance(message, Refusal):
             return [self._refused(message)]
         if isinstance(message, _Answer):
@@ -158,14 +189,17 @@ class Outbox:
 
     def _counted(self, answer: _Answer) -> Finish:
         if answer.error is not None:
-            self._count(answer.model, answer.error)
+            request = answer.item.request
+            self._count(label_of(*key_of(answer.item.loaded.spec)), answer.error, about(request.id, request.trace))
         return answer.finish
 
-    def _count(self, model: str, error: InferenceError) -> None:
+    def _count(self, model: str, error: InferenceError, whose: Mapping[str, str]) -> None:
         """An error reply. The model's own faults are for its operator as well as for the sender."""
         self.failed += 1
+        if self._on_error is not None:
+            self._on_error(error)
         if isinstance(error, ModelError) and (times := self._model_errors.count(model, time.monotonic())):
-            log.error("model '%s' failed on %s: %s", model, _requests(times), error)
+            log.error("model '%s' failed on %s: %s", model, _requests(times), error, extra=whose)
 
     def _answer(self, item: Item, parts: list[Outcome], error: InferenceError | None) -> _Answer:
         try:
@@ -175,12 +209,15 @@ class Outbox:
             error = as_model_error(item.loaded, failure)
             reply = encode_reply(_reply(item, parts, _NO_OUTPUTS, error))
         request = item.request
+        if self._spans is not None:
+            self._spans.answered(item, parts, error)
         keep_ms = item.keep_ms if error is None else self._error_ttl(request.id)
-        finish = Finish(item.entry, request.id, reply, keep_ms, request.reply_to or "")
-        return _Answer(finish, f"{item.loaded.spec.name}:{item.loaded.spec.version}", error)
+        return _Answer(Finish(item.entry, request.id, reply, keep_ms, request.reply_to or ""), item, error)
 
     def _refused(self, refusal: Refusal) -> Finish:
-        self._count(refusal.model, refusal.error)
+        self._count(refusal.model, refusal.error, about(refusal.request_id, refusal.trace))
+        if self._spans is not None:
+            self._spans.refused(refusal)
         request_id = refusal.request_id or _UNKNOWN
         reply = encode_reply(Reply(request_id, refusal.model, None, _NO_OUTPUTS, refusal.error, Timings()))
         keep_ms = self._error_ttl(request_id) if refusal.request_id else 0
@@ -204,6 +241,8 @@ class Outbox:
         if self._outage.over():
             log.warning("Redis takes results again")
         self.finished += len(finishes)
+        if self._spans is not None:
+            self._spans.completed(finishes)
         self._held.finish(finish.entry.place for finish in finishes)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.errors import InferenceError, ModelError
+from common.records import record
 from common.scripts import Entry
 from common.tensor import Array
 from common.text import describe
@@ -15,7 +15,7 @@ from inference_worker.item import Item, Part
 from inference_worker.models.registry import Loaded
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Outcome:
     """One part's outputs with its rows first, or its error.
 
@@ -39,6 +39,7 @@ class Refusal(NamedTuple):
     model: str
     error: InferenceError
     dead: str = ""
+    trace: Mapping[str, str] | None = None
 
 
 def failed(part: Part, error: InferenceError) -> Outcome:
@@ -48,7 +49,7 @@ def failed(part: Part, error: InferenceError) -> Outcome:
 def refused(item: Item, error: InferenceError) -> Refusal:
     """Of an item that never runs."""
     request = item.request
-    return Refusal(item.entry, request.id, request.reply_to or "", request.model, error)
+    return Refusal(item.entry, request.id, request.reply_to or "", request.model, error, trace=request.trace)
 
 
 def as_model_error(loaded: Loaded, error: Exception) -> InferenceError:

@@ -60,14 +60,14 @@ def to_array(spec: ModelSpec, name: str, value: object, dtype: str | None) -> Ar
 
 def to_tensors(spec: ModelSpec, arrays: Mapping[str, Array], single: bool) -> dict[str, Tensor]:
     """Checked outputs as they travel; `single`: without their rows dimension. Raises ModelError."""
-    dtypes = {one.name: one.dtype for one in spec.outputs}
+    halves = [one.name for one in spec.outputs if one.dtype == _BF16]
     tensors = {}
     size = 0
     for name, array in arrays.items():
         try:
             # numpy hands out an element of an array of one dimension as a bare value.
-            row = np.asarray(array[0]) if single else array
-            tensor = to_bf16(row) if dtypes.get(name) == _BF16 else from_numpy(row)
+            row = (array[0] if array.ndim > 1 else np.asarray(array[0])) if single else array
+            tensor = to_bf16(row) if name in halves else from_numpy(row)
         except InvalidRequest as error:
             raise _wrong(spec, f"gave in its output '{name}' what cannot be sent: {error}") from error
         size += len(tensor.data)

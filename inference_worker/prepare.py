@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +10,11 @@ import numpy as np
 from common.errors import InvalidRequest, ModelError
 from common.keys import is_bulk, priority_of
 from common.names import shorten
+from common.protocol import OWN_BATCH
+from common.records import record
 from common.tensor import Array, as_array, dtype_name, numpy_dtype
 from inference_worker.backends.base import ModelRequest
+from inference_worker.batching.collate import pad_rows
 from inference_worker.batching.padding import longest, row_shapes
 from inference_worker.item import Item, Part, Signature
 from inference_worker.models.registry import Loaded
@@ -36,7 +37,7 @@ Features = Mapping[str, Array | list[Array]]
 Rows = TypeVar("Rows", Array, list[Array])
 
 
-@dataclass(frozen=True, slots=True)
+@record(eq=False)
 class Checked:
     """Inputs that fit their model: each array with a rows dimension first."""
 
@@ -53,9 +54,16 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> Checked:
     """
     if not spec.inputs:
         return Checked({name: array[None] for name, array in inputs.items()}, 1, True)
-    if len(spec.inputs) == 1 and inputs.keys() == {BARE}:
+    if len(spec.inputs) == len(inputs) == 1 and BARE in inputs:
         inputs = {spec.inputs[0].name: inputs[BARE]}
-    if inputs.keys() != {one.name for one in spec.inputs}:
+    single = len(spec.inputs) == len(inputs)
+    for one in spec.inputs:
+        if one.name not in inputs:
+            _explain_names(spec, inputs)
+        single = single and _is_single(one, inputs[one.name])
+    if single:
+        return Checked({name: array[None] for name, array in inputs.items()}, 1, True)
+    if len(spec.inputs) != len(inputs):
         _explain_names(spec, inputs)
     rows = {_rows_of(spec, one, inputs[one.name]) for one in spec.inputs}
     if len(rows) != 1:
@@ -82,28 +90,55 @@ def preprocess(loaded: Loaded, request: ModelRequest) -> Features:
     return {name: _feature(loaded.spec, name, rows, request.rows) for name, rows in features.items()}
 
 
-def parts_of(item: Item, features: Features) -> Iterator[Part]:
-    """Cut an item into parts: single rows where their sizes may differ, else as many as a batch takes."""
-    limits = item.loaded.spec.batch
-    step = 1 if limits.pad or list in map(type, features.values()) else limits.rows
-    deadline_s, order = item.deadline_s, order_of(item)
-    for start in range(0, item.model_request.rows, step):
-        stop = min(start + step, item.model_request.rows)
-        arrays = {name: _slice(rows, start, stop) for name, rows in features.items()}
-        shapes = row_shapes(arrays, limits.pad)
-        yield Part(
-            item, start, stop - start, arrays, _signature(item.loaded, arrays),
-            shapes, longest(shapes), order, deadline_s,
-        )  # fmt: skip
+def parts_of(item: Item, features: Features) -> list[Part]:
+    """Cut an item into parts: single rows where their sizes may differ, else as many as a batch takes.
+
+    One that asks for batches of its own (OWN_BATCH) is filled up here, and cut by its rows alone.
+    """
+    rows, limits, deadline_s = item.model_request.rows, item.loaded.spec.batch, item.deadline_s
+    order = order_of(item, deadline_s)
+    own = OWN_BATCH in item.request.parameters
+    if own:
+        features = filled_up(item.loaded.spec, features)
+    step = 1 if not own and (limits.pad or list in map(type, features.values())) else limits.rows
+    return [
+        _part(item, features, start, min(start + step, rows), order, deadline_s, own) for start in range(0, rows, step)
+    ]
 
 
-def order_of(item: Item) -> float:
+def filled_up(spec: ModelSpec, features: Features) -> dict[str, Array]:
+    """Each feature as one array, shorter rows filled up to the longest. Raises ModelError for rows that are not padded
+    and differ in size: these run one at a time."""
+    return {
+        name: rows if isinstance(rows, np.ndarray) else _joined(spec, name, rows) for name, rows in features.items()
+    }
+
+
+def _joined(spec: ModelSpec, name: str, rows: list[Array]) -> Array:
+    if name in spec.batch.pad:
+        return pad_rows([row[None] for row in rows], spec.batch.pad[name])
+    if len({row.shape for row in rows}) > 1:
+        raise _wrong_stage(
+            spec, f"returned rows of '{name}' that differ in size, and model.toml pads them with nothing"
+        )
+    return np.stack(rows)
+
+
+def _part(item: Item, features: Features, start: int, stop: int, order: float, deadline_s: float, own: bool) -> Part:
+    loaded, pad = item.loaded, item.loaded.spec.batch.pad
+    arrays = {name: _slice(rows, start, stop) for name, rows in features.items()}
+    signature = _signature(loaded, arrays)
+    if not pad:
+        return Part(item, start, stop - start, arrays, signature, (), 0, order, deadline_s, own)
+    shapes = row_shapes(arrays, pad)
+    return Part(item, start, stop - start, arrays, signature, shapes, longest(shapes), order, deadline_s, own)
+
+
+def order_of(item: Item, deadline_s: float) -> float:
     """Items of a lower order go first."""
-    return min(item.taken_s + _head_start_s(item.entry.stream), item.deadline_s - PATIENCE_S)
-
-
-def _head_start_s(stream: int) -> float:
-    return HEAD_START_S[priority_of(stream)] + (BULK_S if is_bulk(stream) else 0.0)
+    stream = item.entry.stream
+    turn_s = item.taken_s + HEAD_START_S[priority_of(stream)] + (BULK_S if is_bulk(stream) else 0.0)
+    return min(turn_s, deadline_s - PATIENCE_S)
 
 
 def _feature(spec: ModelSpec, name: str, value: object, rows: int) -> Array | list[Array]:
@@ -135,8 +170,6 @@ def _wrong_stage(spec: ModelSpec, problem: str) -> ModelError:
 
 def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
     """The array's rows, or None for a single item."""
-    if _is_single(declared, array.dtype, array.shape):
-        return None
     if dtype_name(array) != declared.dtype and not _same_in_numpy(declared.dtype, array):
         raise InvalidRequest(
             f"input '{declared.name}' of model '{spec.name}' must be {declared.dtype}; got {dtype_name(array)}"
@@ -151,12 +184,11 @@ def _rows_of(spec: ModelSpec, declared: TensorSpec, array: Array) -> int | None:
     return array.shape[0] if extra else None
 
 
-@lru_cache(maxsize=4096)
-def _is_single(declared: TensorSpec, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+def _is_single(declared: TensorSpec, array: Array) -> bool:
     """Whether an array is just one declared item, as most are. Objects need a closer look."""
-    if not fits(declared.shape, shape) or dtype.kind == "O" or declared.dtype == "BYTES":
+    if declared.dtype == "BYTES" or array.dtype != numpy_dtype(declared.dtype):
         return False
-    return dtype == numpy_dtype(declared.dtype)
+    return fits(declared.shape, array.shape)
 
 
 def _same_in_numpy(dtype: str, array: Array) -> bool:
@@ -181,7 +213,7 @@ def _slice(rows: Array | list[Array], start: int, stop: int) -> Array:
 def _signature(loaded: Loaded, arrays: Mapping[str, Array]) -> Signature:
     pad = loaded.spec.batch.pad
     # The loaded model itself, by identity: after a reload old and new items do not mix.
-    return (
-        id(loaded),
-        *((name, array.dtype.str, array.ndim if name in pad else array.shape[1:]) for name, array in arrays.items()),
-    )
+    signature: list[object] = [id(loaded)]
+    for name, array in arrays.items():
+        signature += (name, array.dtype.str, array.ndim if name in pad else array.shape[1:])
+    return tuple(signature)

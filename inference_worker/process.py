@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import FileIO
+from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,8 +31,10 @@ from common.broker import Broker
 from common.connect import connect
 from common.errors import ConfigError, InferenceError
 from common.logs import setup_logging
-from common.orders import Order
+from common.orders import ERRANDS, Order
+from common.tracing import SERVICE, open_tracing
 from inference_worker.devices.faults import Fault, fault_of
+from inference_worker.errands import Errands
 from inference_worker.exitcodes import Exit
 from inference_worker.lifeline import die_with_parent
 from inference_worker.supervision.child import STATUS_FD
@@ -41,6 +44,7 @@ from inference_worker.title import set_title
 from inference_worker.worker import Worker
 
 if TYPE_CHECKING:
+    from inference_worker.metrics.meter import Meter
     from inference_worker.models.library import Library
     from inference_worker.models.scope import Scope
     from inference_worker.models.spec import ModelSpec
@@ -64,8 +68,12 @@ class Config:
     siblings: list[str]
     seat: int
     log_level: str = "INFO"
+    log_format: str = "text"
+    tracing: bool = False
     lazy: bool = False
     memory_budget: int | None = None
+    #: The file for its metrics; None: nothing is measured.
+    metrics: str | None = None
     #: What a child before this one offered, as `name:version`: nothing else is offered. None for the first.
     serves: list[str] | None = None
 
@@ -103,10 +111,11 @@ class Control(Thread):
     It starts before the models load: a child that loads must notice too that its supervisor is gone.
     """
 
-    def __init__(self, lines: FileIO, status: Status) -> None:
+    def __init__(self, lines: FileIO, status: Status, consumer: str = "") -> None:
         super().__init__(name="control", daemon=True)
         self._lines = lines
         self._status = status
+        self._errands = Errands(consumer, self._told)
         self._lock = Lock()
         self._worker: Worker | None = None
         self._library: Library | None = None
@@ -147,11 +156,18 @@ class Control(Thread):
         self._worker.drain()
 
     def _order(self, order: Order) -> None:
+        if order.do in ERRANDS:
+            self._errands.obey(order)
+            return
         with self._lock:
             if self._library is None:
                 self._early.append(order)
             else:
                 self._library.order(order)
+
+    def _told(self, order: Order, ok: bool, what: str, seconds: float, memory: int) -> None:
+        said = {"error": "", "note": what} if ok else {"error": what, "note": ""}
+        self._status.send("obeyed", order=order.id, ok=ok, models=(), seconds=seconds, memory=memory, **said)
 
     def tell(self) -> None:
         if self._worker is not None:
@@ -182,7 +198,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     lines = control_stream()
     config = Config(**json.loads(lines.readline()))
-    setup_logging(config.log_level, config.consumer)
+    setup_logging(config.log_level, config.consumer, config.log_format)
     set_title(f"{config.pool} {config.device} loading")
     status = Status(int(os.environ[STATUS_FD]))
     try:
@@ -200,15 +216,18 @@ def _exit_code(error: InferenceError) -> int:
 
 
 def _serve(config: Config, lines: FileIO, status: Status) -> None:
-    control = Control(lines, status)
+    control = Control(lines, status, config.consumer)
     control.start()
     started = time.monotonic()
     # Here, and not above: models' libraries take seconds to import, and the supervisor should know of it.
     from inference_worker.models.library import Library
-    from inference_worker.models.loader import Loader, Obeyed
+    from inference_worker.models.loader import LOADERS, Loader, Obeyed
     from inference_worker.models.loading import Opener, find_models
     from inference_worker.models.unloads import Unloads
+    from inference_worker.tracing import WorkerSpans
 
+    meter = _meter(config)
+    tracing = open_tracing(config.tracing, os.environ, f"{SERVICE}-worker", config.consumer)
     library = Library(config.memory_budget)
     offer = Offer(config, library, status)
 
@@ -220,30 +239,52 @@ def _serve(config: Config, lines: FileIO, status: Status) -> None:
         check_seat(specs, config.siblings, config.seat, scope)
         return specs
 
-    loader = Loader(library, Opener(config.device, config.threads), find, offer.changed, obeyed)
+    opener = (Opener if meter is None else meter.opener)(config.device, config.threads)
+    loader = Loader(library, opener, find, offer.changed, obeyed)
     unloads = Unloads(partial(connect, config.broker), config.pool)
     times = loader.begin(config.lazy, config.serves, status.loading, unloads.known())
     loader.hold_back(unloads.wait())
     rest_s = time.monotonic() - started - times.load_s - times.warm_s
     worker = Worker(
-        Broker(connect(config.broker), config.pool),
+        (Broker if meter is None else meter.broker.metered)(connect(config.broker), config.pool),
         connect(config.broker),
         config.consumer,
         library,
         config.max_deliveries,
         config.reply_ttl_s,
+        None if tracing is None else WorkerSpans(tracing, config.pool),
+        meter,
     )
+    if tracing is not None:
+        log.info("requests whose traces are recorded have their spans")
     # What is loaded now lives long: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
     offer.ready(import_s=rest_s, load_s=times.load_s, warm_s=times.warm_s)
     control.rule(worker, library)
     control.tell()
-    start_thread("loader", loader.run)
-    worker.run()
+    for number in range(LOADERS):
+        start_thread(f"loader {number}", loader.run)
+    try:
+        worker.run()
+    finally:
+        if tracing is not None:
+            tracing.close()
     control.tell()
     for loaded in library.loaded.values():
         loaded.close()
+
+
+def _meter(config: Config) -> Meter | None:
+    """Raises ConfigError where there is no room for its file."""
+    if config.metrics is None:
+        return None
+    from inference_worker.metrics.meter import Meter
+
+    try:
+        return Meter(Path(config.metrics), config.pool, config.siblings[config.seat])
+    except OSError as error:
+        raise ConfigError(f"the metrics cannot be kept: {error}; make room there, or leave out --metrics") from error
 
 
 class Offer:
@@ -253,13 +294,15 @@ class Offer:
         self._config = config
         self._library = library
         self._status = status
+        self._lock = Lock()
 
     def ready(self, **seconds: float) -> None:
         self._status.send("ready", models=self._models(), **seconds)
 
     def changed(self) -> None:
-        """Other versions are offered, or the same with other weights."""
-        self._status.send("models", models=self._models())
+        """Other versions are offered, or the same with other weights. What is said last is what holds."""
+        with self._lock:
+            self._status.send("models", models=self._models())
 
     def _models(self) -> dict[str, str]:
         from inference_worker.models.metadata import metadata

@@ -26,8 +26,13 @@ from inference_worker.threads import start_thread
 if TYPE_CHECKING:
     import redis
 
+    from inference_worker.metrics.meter import Meter
+    from inference_worker.tracing import WorkerSpans
+
 log = logging.getLogger(__name__)
 
+#: So many models are told of: each supervisor says it all again every second.
+MOST_TOLD = 20
 #: Rows held beside the running batch: enough to find like lengths among, few enough to hoard nothing.
 HOLD_ROWS = 64
 
@@ -36,18 +41,22 @@ HOLD_ROWS = 64
 class Counts:
     """What a worker has done since its start, and what its supervisor must know of it.
 
-    `useful` and `padded` are the elements of padded arrays without and with their padding, `reasons` how many batches
+    `useful` and `padded` are the elements of padded arrays without and with their padding, `busy_s` the seconds in
+    which models ran and `waited_s` those for which each batch's first request had waited, `reasons` how many batches
     went out for which reason (item.Reason). `failed` are error replies. `busy_ms` is the age of the batch that the
     model `running` ("" for none) computes and that may take `limit_s`; `longest_s` is the longest such limit of all
     models, and so how long nothing may be heard: None while one is loaded, which has no limit. `waiting` are requests
     whose model is not in memory yet, `stages` how many wait for which stage of which model; `loads` and `evictions` of
-    models, which take `model_bytes` now.
+    models, which take `model_bytes` now, of a memory `budget` if there is one: `in_memory` the largest of them, and
+    `evicted` how often which have gone in the last ten minutes.
     """
 
     batches: int
     rows: int
     useful: int
     padded: int
+    busy_s: float
+    waited_s: float
     reasons: dict[str, int]
     finished: int
     failed: int
@@ -60,6 +69,9 @@ class Counts:
     loads: int
     evictions: int
     model_bytes: int
+    budget: int | None
+    in_memory: dict[str, int]
+    evicted: dict[str, int]
 
 
 class Worker:
@@ -73,6 +85,8 @@ class Worker:
         library: Library,
         max_deliveries: int,
         reply_ttl_s: float,
+        spans: WorkerSpans | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._broker = broker
         self._consumer = consumer
@@ -86,14 +100,16 @@ class Worker:
         self._holding = Holding(max(HOLD_ROWS, 2 * most_rows))
         self._preparing = Aside(PREPROCESS, self._holding)
         self._finishing = Aside(POSTPROCESS, self._holding)
-        self._outbox = Outbox(broker, reply_ttl_ms, self._held, marks, self._finishing)
+        on_error = None if meter is None else meter.failed
+        self._outbox = Outbox(broker, reply_ttl_ms, self._held, marks, self._finishing, spans, on_error)
         traffic = Traffic(broker.traffic, library.registry)
         admission = Admission(broker.keys, library, traffic, broker.fetch, max_deliveries, reply_ttl_ms)
         self._intake = Intake(
             broker, blocking, consumer, admission, self._holding, self._outbox, marks, clock, self._held, self._parked,
             self._preparing,
         )  # fmt: skip
-        self._runner = Runner(self._holding, marks, self._intake, self._outbox.deliver)
+        tally = None if meter is None else meter.tally()
+        self._runner = Runner(self._holding, marks, self._intake, self._outbox.deliver, tally, self._outbox.settle)
 
     def run(self) -> None:
         """In this thread the runner, since some devices want the main one; beside it intake and outbox, under load.
@@ -135,6 +151,8 @@ class Worker:
             rows=tally.rows,
             useful=tally.useful,
             padded=tally.padded,
+            busy_s=tally.busy_s,
+            waited_s=tally.waited_s,
             reasons=tally.reasons(),
             finished=outbox.finished,
             failed=outbox.failed,
@@ -147,6 +165,9 @@ class Worker:
             loads=self._library.loads,
             evictions=self._library.evictions,
             model_bytes=self._library.size,
+            budget=self._library.budget,
+            in_memory=self._library.in_memory(MOST_TOLD),
+            evicted=self._library.evicted_lately(MOST_TOLD),
         )
 
     def _longest_s(self) -> float:

@@ -1,6 +1,6 @@
 """All keys and tenants of a deployment, as one value: read from a store, and asked for each request. Pure.
 
-A store holds text under names: `key/<id>` and `tenant/<name>`, each a JSON map.
+A store holds text under names: `key/<id>`, `tenant/<name>` and `claim/<claim>=<value>`, each a JSON map.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from common.errors import ConfigError, InvalidRequest, Unauthenticated
 from common.keys import PRIORITIES
 from common.names import check_name, check_pool, shorten
 from gateway.access.apikey import KeyRecord, split_key
+from gateway.access.claims import check_rule, tenant_name
 from gateway.access.tenant import Tenant
 
 log = logging.getLogger(__name__)
 
-KEY, TENANT = "key/", "tenant/"
+KEY, TENANT, CLAIM = "key/", "tenant/", "claim/"
 _HINT = "make one by `inference-worker keys create TENANT`"
 #: Compared with where no such key is known, so that its absence takes as long to find.
 _NOBODY = KeyRecord("", "", "00" * 16, "", 0)
@@ -27,10 +28,11 @@ _NOBODY = KeyRecord("", "", "00" * 16, "", 0)
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """`keys` by id, `tenants` by name."""
+    """`keys` by id, `tenants` by name, `claims` the tenants' names by the rule that leads to them."""
 
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
 
     def identify(self, text: str | None, now_s: float) -> Tenant:
         """Whose key this is. Raises Unauthenticated, which tells nothing of the keys that there are."""
@@ -42,22 +44,32 @@ class Keyring:
             raise Unauthenticated(f"the key is not known, or revoked; {_HINT}")
         if record.expired(now_s):
             raise Unauthenticated(f"the key {record.id} has expired; {_HINT}")
-        return self.tenants.get(record.tenant) or Tenant(record.tenant)
+        return self._tenant(record.tenant)
+
+    def of_claims(self, claims: Mapping[str, Any], tenant_claim: str | None) -> Tenant:
+        """Whose token this is. Raises PermissionDenied where nothing leads to a tenant."""
+        return self._tenant(tenant_name(claims, self.claims, tenant_claim))
+
+    def _tenant(self, name: str) -> Tenant:
+        return self.tenants.get(name) or Tenant(name)
 
 
 def read_keyring(raw: Mapping[str, str]) -> Keyring:
     """What cannot be read is passed over, and said: one bad record must not lock everybody out."""
     keys: dict[str, KeyRecord] = {}
     tenants: dict[str, Tenant] = {}
+    claims: dict[str, str] = {}
     for name, text in raw.items():
         try:
             if name.startswith(KEY):
                 keys[name.removeprefix(KEY)] = _key(json.loads(text))
             elif name.startswith(TENANT):
                 tenants[name.removeprefix(TENANT)] = _tenant(json.loads(text))
+            elif name.startswith(CLAIM):
+                claims[check_rule(name.removeprefix(CLAIM))] = check_name("tenant", json.loads(text)["tenant"])
         except (ValueError, TypeError, KeyError, InvalidRequest, ConfigError) as error:
             log.warning("the access record %s is passed over: %s", shorten(name), error)
-    return Keyring(keys, tenants)
+    return Keyring(keys, tenants, claims)
 
 
 def key_entry(record: KeyRecord) -> tuple[str, str]:
@@ -67,6 +79,10 @@ def key_entry(record: KeyRecord) -> tuple[str, str]:
 
 def tenant_entry(tenant: Tenant) -> tuple[str, str]:
     return f"{TENANT}{tenant.name}", json.dumps(asdict(tenant))
+
+
+def claim_entry(rule: str, tenant: str) -> tuple[str, str]:
+    return CLAIM + check_rule(rule), json.dumps({"tenant": check_name("tenant", tenant)})
 
 
 def check_tenant(tenant: Tenant) -> Tenant:

@@ -26,7 +26,7 @@ class Tenant:
     operator: bool = False
 
     def may_use(self, model: str) -> bool:
-        return any(pattern == "*" or fnmatchcase(model, pattern) for pattern in self.models)
+        return "*" in self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
 
     def check_model(self, model: str) -> None:
         """Raises PermissionDenied."""

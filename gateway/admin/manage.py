@@ -1,16 +1,17 @@
-"""Orders to a pool's workers: load, unload, reload a model. Sends one, and gathers what each worker answers."""
+"""Orders to a pool's workers, such as to load a model. Sends one, and gathers what each worker answers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from common.broker import Broker, read_inboxes
 from common.errors import ConfigError
 from common.names import check_name
-from common.orders import Order, Report, decode_report, encode, label_of
+from common.orders import Order, Report, decode_report, encode
 from gateway.admin.pools import Admin, WorkerStatus
 from gateway.composer import check_timeout
 
@@ -52,13 +53,19 @@ class Manager:
         check_name("model", model)
         if version is not None:
             check_name("version", version)
+        return self.tell(pool, Order("", do, model, version, swap), timeout_s)
+
+    def tell(self, pool: str, order: Order, timeout_s: float = TIMEOUT_S) -> list[Report]:
+        """As `give`, for an order of any kind; its id, its inbox and its time are set here."""
         check_timeout(timeout_s)
-        expected = self._workers(pool)
+        there = self._workers(pool)
+        expected = {name: worker for name, worker in there.items() if order.worker in ("", name)}
         if not expected:
-            raise ConfigError(f"pool '{pool}' has no worker that could {do} model '{label_of(model, version)}'")
+            wanted = f"worker '{order.worker}'" if order.worker else "worker"
+            raise ConfigError(f"pool '{pool}' has no {wanted} that could {order.what}")
         broker = Broker(self._redis, pool)
         id = f"operator-{uuid4().hex}"
-        order = Order(id, do, model, version, swap, int(timeout_s * 1000), broker.keys.inbox(id))
+        order = replace(order, id=id, timeout_ms=int(timeout_s * 1000), inbox=broker.keys.inbox(id))
         broker.give_order(encode(order))
         # One for each place: the child of a place that ends meanwhile, or is started again, has another name.
         places = {_place(name): self._silent(order, worker) for name, worker in expected.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from common.connect import broker_errors, error_kind
@@ -17,6 +17,10 @@ from gateway.catalog import Catalog, ModelInfo, read_models
 
 if TYPE_CHECKING:
     import redis
+
+
+#: The state of a worker that takes work, in its supervisor's words.
+SERVES = "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,18 @@ class WorkerStatus:
     def live(self) -> bool:
         return self.lease_left_ms > 0
 
+    @property
+    def serves(self) -> bool:
+        return self.live and self.about.get("state") == SERVES
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
     """One pool. `backlog` counts unfinished requests by priority, `in_flight` those of them that workers hold.
 
     `oldest_ms` is the age of the oldest unfinished request, None where there is none. `bytes` counts theirs, where the
-    pool has a bound on them.
+    pool has a bound on them. `held` is `in_flight` by priority, `waited_ms` the age of the oldest of each, where there
+    is one.
     """
 
     name: str
@@ -56,6 +65,13 @@ class PoolStatus:
     traffic: Mapping[str, Plan]
     dead_letters: int
     unloaded: tuple[str, ...] = ()
+    held: Mapping[str, int] = field(default_factory=dict)
+    waited_ms: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def serving(self) -> int:
+        """Workers that live and take work."""
+        return sum(worker.serves for worker in self.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +87,16 @@ class Snapshot:
 class Rates:
     """One pool between two snapshots, per second. `backlog` is its growth, negative where it shrinks.
 
-    `failed` counts the requests that workers answered with an error.
+    `failed` counts the requests that workers answered with an error, `finished` all that they answered, and `busy` the
+    seconds in which they ran models.
     """
 
     batches: float
     rows: float
     failed: float
     backlog: float
+    finished: float = 0.0
+    busy: float = 0.0
 
 
 class Admin:
@@ -97,6 +116,17 @@ class Admin:
         with broker_errors():
             now_ms = time_read(self._redis.execute_command("TIME"))
         return Snapshot(now_ms, tuple(self._status(name, now_ms) for name in names), self._memory())
+
+    def workers(self, pool: str) -> tuple[WorkerStatus, ...]:
+        """One pool's workers that hold or held a lease, by what a worker's own Redis user may read."""
+        keys = PoolKeys(pool)
+        with broker_errors():
+            now_ms = time_read(self._redis.execute_command("TIME"))
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zrangebyscore(keys.leases, "-inf", "+inf", withscores=True)
+            pipeline.execute_command("HGETALL", keys.workers)
+            leases, workers = pipeline.execute()
+        return tuple(_worker(name, float(until), now_ms, workers) for name, until in _held(leases))
 
     def _memory(self) -> Memory | None:
         try:
@@ -140,14 +170,14 @@ def pool_status(
     unloaded: Mapping[bytes, bytes],
 ) -> PoolStatus:
     """Redis's replies as a status. `streams`: length, first entry and pending summary of each stream."""
-    firsts = [first[0][0] for first in streams[1::3] if first]
+    ages = [now_ms - int(first[0][0].partition(b"-")[0]) if first else None for first in streams[1::3]]
     # A pool whose streams somebody deleted has no group until its workers notice: XPENDING is an error then.
-    pending = [summary["pending"] for summary in streams[2::3] if isinstance(summary, Mapping)]
+    pending = [summary["pending"] if isinstance(summary, Mapping) else 0 for summary in streams[2::3]]
     return PoolStatus(
         pool,
         _by_priority(streams[::3]),
         sum(pending),
-        max((now_ms - int(first.partition(b"-")[0]) for first in firsts), default=None),
+        max((age for age in ages if age is not None), default=None),
         {name.decode(errors="replace"): int(count) for name, count in tenants.items() if name != BYTES},
         int(tenants.get(BYTES, 0)),
         tuple(_worker(name, float(until), now_ms, workers) for name, until in _held(leases)),
@@ -155,7 +185,19 @@ def pool_status(
         read_plans(models_read(traffic)),
         dead,
         tuple(sorted(models_read(unloaded))),
+        _by_priority(pending),
+        _oldest(ages),
     )
+
+
+def _oldest(ages: Sequence[int | None]) -> dict[str, int]:
+    """The larger one of both lanes."""
+    oldest: dict[str, int] = {}
+    for stream, age in enumerate(ages):
+        if age is not None:
+            priority = PRIORITIES[priority_of(stream)]
+            oldest[priority] = max(age, oldest.get(priority, 0))
+    return oldest
 
 
 def _by_priority(lengths: Sequence[int]) -> dict[str, int]:
@@ -177,23 +219,25 @@ def rates(before: Snapshot, after: Snapshot) -> dict[str, Rates]:
 
 def _rates(before: PoolStatus, after: PoolStatus, seconds: float) -> Rates:
     grown = sum(after.backlog.values()) - sum(before.backlog.values())
-    batches, rows, failed = (_gained(counter, before, after) / seconds for counter in ("batches", "rows", "failed"))
-    return Rates(batches, rows, failed, grown / seconds)
+    counters = ("batches", "rows", "failed", "finished", "busy_s")
+    batches, rows, failed, finished, busy = (_gained(counter, before, after) / seconds for counter in counters)
+    return Rates(batches, rows, failed, grown / seconds, finished, busy)
 
 
-def _gained(counter: str, before: PoolStatus, after: PoolStatus) -> int:
+def _gained(counter: str, before: PoolStatus, after: PoolStatus) -> float:
     """How far the workers' counters went up; one that is new, or was started again, counts from zero."""
-    earlier = {worker.name: _count(worker, counter) for worker in before.workers}
-    gained = 0
+    earlier = {worker.name: count(worker, counter) for worker in before.workers}
+    gained = 0.0
     for worker in after.workers:
-        now, then = _count(worker, counter), earlier.get(worker.name, 0)
+        now, then = count(worker, counter), earlier.get(worker.name, 0)
         gained += now - then if now >= then else now
     return gained
 
 
-def _count(worker: WorkerStatus, counter: str) -> int:
+def count(worker: WorkerStatus, counter: str) -> float:
+    """What a worker has counted since its start, as its supervisor says."""
     value = worker.about.get(counter, 0)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, (int, float)) else 0
 
 
 def _held(leases: Sequence[tuple[bytes, float]]) -> list[tuple[bytes, float]]:

@@ -12,10 +12,14 @@ from common.aiobroker import AsyncBroker
 from common.errors import ModelNotFound
 from common.orders import label_of
 from gateway.catalog import Catalog, ModelInfo, catalog_of
+from gateway.door import chains
+from gateway.ensembles.ensemble import Ensemble
 from gateway.routing import Routes
 
 if TYPE_CHECKING:
     import redis.asyncio
+
+_NONE: Mapping[str, Ensemble] = {}
 
 #: Many questions in one second ask Redis once.
 FRESH_S = 1.0
@@ -43,9 +47,12 @@ class View:
 
     routes: Routes
     pools: Mapping[str, PoolView] = field(default_factory=dict)
+    ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
 
     def find(self, model: str, version: str | None, tenant: str | None) -> Served:
         """What would answer such a request; of a split its first version. Raises ModelNotFound."""
+        if model in self.ensembles:
+            return self._chained(self.ensembles[model], tenant)
         pool = self.routes.pool(model, version, tenant)
         seen = self.pools.get(pool)
         found = seen.catalog.answering(model, version) if seen is not None else []
@@ -54,22 +61,40 @@ class View:
         return _served(found[0], pool, seen)
 
     def models(self, tenant: str | None) -> list[Served]:
-        """Each version that a request of this tenant can reach, by name and version."""
-        return [
+        """Each version that a request of this tenant can reach, by name and version; then the ensembles."""
+        found = [
             _served(info, pool, seen)
             for pool, seen in self.pools.items()
             for info in seen.catalog.models
             if pool in (self.routes.pool(info.name, info.version, tenant), self.routes.pool(info.name, None, tenant))
         ]
+        # An ensemble goes before a model of its name.
+        found = [one for one in found if one.info.name not in self.ensembles]
+        return found + [self._chained(one, tenant) for one in self.ensembles.values()]
+
+    def _chained(self, ensemble: Ensemble, tenant: str | None) -> Served:
+        """Live where each of its steps would be answered; its pool is its first step's."""
+        pools = {step.name: step.pool or self.routes.pool(step.model, step.version, tenant) for step in ensemble.steps}
+        seen = {step: self.pools.get(pool) for step, pool in pools.items()}
+        models = chains.answering(ensemble, {step: one and one.catalog for step, one in seen.items()})
+        live = all(one is not None and one.live for one in seen.values()) and None not in models.values()
+        return Served(chains.describe(ensemble, models), pools[ensemble.steps[0].name], live, (chains.VERSION,))
 
 
 class Directory:
     """Reads through one asyncio Redis client. `routes` gives the rules that hold now."""
 
-    def __init__(self, client: redis.asyncio.Redis, routes: Callable[[], Routes], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        routes: Callable[[], Routes],
+        clock: Callable[[], float],
+        ensembles: Mapping[str, Ensemble] = _NONE,
+    ) -> None:
         self._redis = client
         self._routes = routes
         self._clock = clock
+        self._ensembles = ensembles
         self._lock = asyncio.Lock()
         self._view = View(Routes())
         self._fresh_until_s = -math.inf
@@ -79,9 +104,14 @@ class Directory:
         async with self._lock:
             routes = self._routes()
             if self._clock() >= self._fresh_until_s or routes is not self._view.routes:
-                self._view = View(routes, dict(await asyncio.gather(*map(self._pool, routes.pools()))))
+                names = dict.fromkeys((*routes.pools(), *chains.pools_of(self._ensembles.values())))
+                pools = dict(await asyncio.gather(*map(self._pool, names)))
+                self._view = View(routes, pools, self._ensembles)
                 self._fresh_until_s = self._clock() + FRESH_S
             return self._view
+
+    def is_ensemble(self, model: str) -> bool:
+        return model in self._ensembles
 
     def forget(self) -> None:
         """Models were loaded or unloaded: the next question asks Redis."""

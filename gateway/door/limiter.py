@@ -6,7 +6,7 @@ tenant's thousand waiting requests hold up nobody else's first.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 
 from common.errors import Overloaded
@@ -44,8 +44,8 @@ class Limiter:
         self.total = limits.total
         self.under_way = 0
         self.waiting = 0
-        self._models: Counter[str] = Counter()
-        self._tenants: Counter[str] = Counter()
+        self._models: dict[str, int] = {}
+        self._tenants: dict[str, int] = {}
         self._lanes: dict[tuple[str, str], deque[Place]] = {}
 
     def enter(self, model: str, tenant: str = "", tenant_limit: int | None = None) -> Place:
@@ -98,15 +98,15 @@ class Limiter:
         limits = self.limits
         return (
             self.under_way < self.total
-            and (limits.per_model is None or self._models[place.model] < limits.per_model)
-            and (place.tenant_limit is None or self._tenants[place.tenant] < place.tenant_limit)
+            and (limits.per_model is None or self._models.get(place.model, 0) < limits.per_model)
+            and (place.tenant_limit is None or self._tenants.get(place.tenant, 0) < place.tenant_limit)
         )
 
     def _admit(self, place: Place) -> None:
         place.admitted = True
         self.under_way += 1
-        self._models[place.model] += 1
-        self._tenants[place.tenant] += 1
+        self._models[place.model] = self._models.get(place.model, 0) + 1
+        self._tenants[place.tenant] = self._tenants.get(place.tenant, 0) + 1
 
     def _forget(self, place: Place) -> None:
         key = (place.tenant, place.model)
@@ -117,14 +117,17 @@ class Limiter:
             del self._lanes[key]
 
     def _why(self, place: Place) -> str:
-        if place.tenant_limit is not None and self._tenants[place.tenant] >= place.tenant_limit:
-            return f"tenant '{place.tenant}' has {self._tenants[place.tenant]} requests under way (its limit)"
-        if self.limits.per_model is not None and self._models[place.model] >= self.limits.per_model:
-            return f"model '{place.model}' has {self._models[place.model]} requests under way (its limit)"
+        of_tenant, of_model = self._tenants.get(place.tenant, 0), self._models.get(place.model, 0)
+        if place.tenant_limit is not None and of_tenant >= place.tenant_limit:
+            return f"tenant '{place.tenant}' has {of_tenant} requests under way (its limit)"
+        if self.limits.per_model is not None and of_model >= self.limits.per_model:
+            return f"model '{place.model}' has {of_model} requests under way (its limit)"
         return f"{self.under_way} requests are under way (limit {self.total})"
 
 
-def _lower(counts: Counter[str], name: str) -> None:
-    counts[name] -= 1
-    if not counts[name]:
+def _lower(counts: dict[str, int], name: str) -> None:
+    left = counts[name] - 1
+    if left:
+        counts[name] = left
+    else:
         del counts[name]

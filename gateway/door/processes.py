@@ -21,7 +21,7 @@ from gateway.door.settings import DoorSettings
 
 log = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-m", "gateway.http.child")
+COMMAND = (sys.executable, "-m", "gateway.door.child")
 #: Beyond its own time for a drain a child is given so long to end.
 GRACE_S = 5.0
 
@@ -123,7 +123,8 @@ class Processes:
         slot.process, slot.due_s, slot.said = process, None, b""
         self._selector.register(process.stdout, selectors.EVENT_READ, slot)
         with suppress(BrokenPipeError):
-            process.stdin.write(self._settings.to_json().encode() + b"\n")
+            settings = self._settings.in_place(self._slots.index(slot))
+            process.stdin.write(settings.to_json().encode() + b"\n")
             process.stdin.flush()
 
     def _hear(self, slot: _Slot) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from common.connect import connect, disconnect
-from common.errors import ConfigError, InferenceError, ModelUnavailable, Overloaded
+from common.errors import ConfigError, InferenceError, InvalidRequest, ModelUnavailable, Overloaded
 from common.orders import RELOAD, Report
+from common.tracing import Tracing
 from gateway.access.guard import Guard
 from gateway.access.tenant import Tenant
 from gateway.admin.manage import Manager
@@ -17,8 +19,12 @@ from gateway.call import Call
 from gateway.door.directory import Directory, Served, View
 from gateway.door.gate import Gate
 from gateway.door.jobs import Job, Jobs
+from gateway.door.memory import Memory
 from gateway.door.statistics import Statistics
 from gateway.result import Result
+
+if TYPE_CHECKING:
+    from gateway.door.meter import DoorMeter
 
 
 class Service:
@@ -26,6 +32,9 @@ class Service:
 
     Methods raise the errors of common/errors.py, and PermissionDenied for what the tenant may not do.
     """
+
+    #: Where requests are counted (metered.py); None: nowhere.
+    meter: DoorMeter | None = None
 
     def __init__(
         self,
@@ -35,8 +44,10 @@ class Service:
         jobs: Jobs,
         gate: Gate,
         guard: Guard,
+        memory: Memory,
         timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
+        tracing: Tracing | None = None,
     ) -> None:
         self._broker_url = broker_url
         self._client = client
@@ -46,6 +57,9 @@ class Service:
         self._timeout_s = timeout_s
         self._clock = clock
         self.guard = guard
+        #: For each door: `with tracing.serve(...)` around a request, where it is not None.
+        self.tracing = tracing
+        self.memory = memory
         self.statistics = Statistics()
         #: Set when the process is about to end: it answers what comes, and wants no more of it.
         self.draining = False
@@ -112,10 +126,20 @@ class Service:
 
     async def submit(self, tenant: Tenant, call: Call, inputs: object) -> Job:
         tenant.check_model(call.model)
+        if self._directory.is_ensemble(call.model):
+            raise InvalidRequest(f"'{call.model}' is an ensemble, which runs while its caller waits: it can be no job")
         call = call._replace(tenant=tenant.name, priority=tenant.priority_of(call.priority))
+        timeout_s = self._timeout_s if call.timeout is None else call.timeout
+        # It holds its place while it is handed in. From then on it waits in its pool, and the pool's bounds hold.
+        place = await self._gate.enter(call.model, tenant.name or "", tenant.concurrency, timeout_s)
+        try:
+            return await self._hand_in(tenant, call, inputs, timeout_s)
+        finally:
+            self._gate.leave(place)
+
+    async def _hand_in(self, tenant: Tenant, call: Call, inputs: object, timeout_s: float) -> Job:
         view = await self._look()
         seen = view.pools.get(view.routes.pool(call.model, call.version, tenant.name))
-        timeout_s = self._timeout_s if call.timeout is None else call.timeout
         if seen is None:
             raise ModelUnavailable(f"the pool of model '{call.model}' is not known yet; try again in a second")
         return await self._jobs.submit(call, inputs, seen.catalog, timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from gateway.aiocourier import AsyncCourier
 from gateway.call import Call, Times
@@ -14,6 +15,9 @@ from gateway.ensembles.flow import Flow
 from gateway.ensembles.run import Run, Stage
 from gateway.handle import AsyncHandle
 from gateway.payload import Parcel
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestSpan
 
 
 class TaskRun(Run[AsyncHandle]):
@@ -27,8 +31,9 @@ class TaskRun(Run[AsyncHandle]):
         destinations: Mapping[str, Destination],
         times: Times,
         finished: Callable[[AsyncHandle], None] | None,
+        span: RequestSpan | None = None,
     ) -> None:
-        super().__init__(stage, flow, destinations, times, self._follow)
+        super().__init__(stage, flow, destinations, times, self._follow, span)
         self._courier = courier
         self.handle = AsyncHandle(
             self, self.trace_id, "", flow.ensemble.name, times.deadline, times.timeout_s, times.patient, finished
@@ -64,6 +69,7 @@ class AsyncRunner:
         inputs: object,
         times: Times,
         finished: Callable[[AsyncHandle], None] | None,
+        span: RequestSpan | None = None,
     ) -> AsyncHandle:
         """The handle of an ensemble whose first steps are sent. Raises InferenceError."""
         flow = Flow(ensemble, call, inputs)
@@ -71,7 +77,7 @@ class AsyncRunner:
         for to in destinations.values():
             await self._courier.catalog(to.model, to.keys.pool, times.deadline, times.timeout_s)
         self._stage.check(ensemble, destinations)
-        run = TaskRun(self._courier, self._stage, flow, destinations, times, finished)
+        run = TaskRun(self._courier, self._stage, flow, destinations, times, finished, span)
         await self._courier.wait_for_room(run.handle)
         run.start()
         return run.handle

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from common.errors import Cancelled, DeadlineExceeded, InferenceError, InternalError
+from common.tracecontext import TraceContext
 from gateway.call import Call, Times
 from gateway.catalog import Catalog, Catalogs
 from gateway.composer import Composer, Destination, stream_of
@@ -23,6 +24,9 @@ from gateway.ensembles.flow import Flow, at_step
 from gateway.handle import AsyncHandle, Handle
 from gateway.payload import Parcel
 from gateway.result import Answer, Result
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestSpan
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class Run(Generic[AnyHandle]):
         destinations: Mapping[str, Destination],
         times: Times,
         send: Callable[[Parcel, str, Times, Callable[[AnyHandle], None]], AnyHandle],
+        span: RequestSpan | None = None,
     ) -> None:
         self._stage = stage
         self._flow = flow
@@ -98,7 +103,8 @@ class Run(Generic[AnyHandle]):
         self._lock = Lock()  # guards the flow and what follows; no answer is waited for under it
         self._running: dict[str, AnyHandle] = {}
         self._over = False
-        self.trace_id = os.urandom(16).hex()
+        self._span = span
+        self.trace_id = os.urandom(16).hex() if span is None else span.trace_id
 
     def start(self) -> None:
         """Send the first steps. Raises the error that one of them meets: then `handle` is never settled."""
@@ -156,12 +162,19 @@ class Run(Generic[AnyHandle]):
         if left_s <= 0:
             raise DeadlineExceeded(f"it could not start within {self._times.timeout_s:g} s")
         inputs, call, to = self._flow.inputs(step), self._flow.call(step), self._destinations[step.name]
-        parcel = self._stage.parcel(to, call, inputs, left_s, self._trace())
-        return self._send(parcel, step.model, self._times, partial(self._settled, step))
+        settled: Callable[[AnyHandle], None] = partial(self._settled, step)
+        if self._span is None:
+            parcel = self._stage.parcel(to, call, inputs, left_s, self._unrecorded().wire)
+            return self._send(parcel, step.model, self._times, settled)
+        span = self._span.step(step.model, settled)
+        with span:
+            parcel = self._stage.parcel(to, call, inputs, left_s, span.wire)
+            span.sending(parcel.submission.request_id)
+            return self._send(parcel, step.model, self._times, span.settled)
 
-    def _trace(self) -> dict[str, str]:
-        """W3C trace context: one trace for the whole, a span for each step."""
-        return {"traceparent": f"00-{self.trace_id}-{os.urandom(8).hex()}-01"}
+    def _unrecorded(self) -> TraceContext:
+        """One trace for the whole, a span for each step: logs show what belongs together though nothing is traced."""
+        return TraceContext(self.trace_id, os.urandom(8).hex(), sampled=False)
 
     def _finish(self, outcome: Answer) -> bool:
         if not self._stop():

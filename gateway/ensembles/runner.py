@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from gateway.call import Call, Times
 from gateway.catalog import Catalogs
@@ -15,6 +16,9 @@ from gateway.ensembles.run import Run, Stage
 from gateway.exchange import SHORTEST_WAIT_S
 from gateway.handle import Handle
 from gateway.payload import Parcel
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestSpan
 
 
 class ThreadRun(Run[Handle]):
@@ -28,8 +32,9 @@ class ThreadRun(Run[Handle]):
         destinations: Mapping[str, Destination],
         times: Times,
         finished: Callable[[Handle], None] | None,
+        span: RequestSpan | None = None,
     ) -> None:
-        super().__init__(stage, flow, destinations, times, self._follow)
+        super().__init__(stage, flow, destinations, times, self._follow, span)
         self._courier = courier
         self.handle = Handle(
             self, self.trace_id, "", flow.ensemble.name, times.deadline, times.timeout_s, times.patient, finished
@@ -95,6 +100,7 @@ class Runner:
         inputs: object,
         times: Times,
         finished: Callable[[Handle], None] | None,
+        span: RequestSpan | None = None,
     ) -> Handle:
         """The handle of an ensemble whose first steps are sent. Raises InferenceError."""
         flow = Flow(ensemble, call, inputs)
@@ -102,7 +108,7 @@ class Runner:
         for to in destinations.values():
             self._courier.catalog(to.model, to.keys.pool, times.deadline, times.timeout_s)
         self._stage.check(ensemble, destinations)
-        run = ThreadRun(self._courier, self._stage, flow, destinations, times, finished)
+        run = ThreadRun(self._courier, self._stage, flow, destinations, times, finished, span)
         self._courier.wait_for_room(run.handle)
         run.start()
         return run.handle

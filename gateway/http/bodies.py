@@ -1,19 +1,18 @@
-"""Request bodies: read within bounds of size and time, and inflated within the same bound."""
+"""Request bodies: read within bounds of size, and inflated within the same bound."""
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Mapping
 
 from starlette.types import Receive
 
-from common.errors import InvalidRequest, Overloaded, PayloadTooLarge
+from common.errors import InvalidRequest, PayloadTooLarge
+from gateway.door.memory import Holding
 from gateway.http.status import Refusal
 
 #: zlib finds out whether it is gzip or zlib; HTTP's "deflate" is zlib's format.
 _WBITS = {b"gzip": 47, b"x-gzip": 47, b"deflate": 47}
-_RETRY_MS = 500
 
 
 class Gone(Exception):
@@ -21,13 +20,10 @@ class Gone(Exception):
 
 
 class Bodies:
-    """The bounds of one body, of all that are in memory at a time, and of the time that one may take to come."""
+    """The bound of one body; how long it may take the connection knows."""
 
-    def __init__(self, most: int, most_in_all: int, slow_s: float) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self.most_in_all = most_in_all
-        self._slow_s = slow_s
-        self.held = 0
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive, holding: Holding) -> bytes:
         """The whole body. Raises PayloadTooLarge, Overloaded, InvalidRequest, Refusal (408, 415) and Gone."""
@@ -35,10 +31,9 @@ class Bodies:
         self._check(declared)
         holding.take(declared)
         try:
-            async with asyncio.timeout(self._slow_s):
-                data = await self._received(receive, holding)
+            data = await self._received(receive, holding)
         except TimeoutError:
-            raise Refusal(408, f"the body did not come within {self._slow_s:g} s") from None
+            raise Refusal(408, "the body did not come in time: send it faster, or in smaller requests") from None
         encoding = headers.get(b"content-encoding", b"identity").lower()
         return data if encoding == b"identity" else self._inflated(data, encoding, holding)
 
@@ -81,34 +76,6 @@ class Bodies:
             raise InvalidRequest(f"the body's {encoding.decode()} ends too soon")
         holding.take(len(data) + len(found))
         return found
-
-
-class Holding:
-    """One request's share of the memory for bodies, until it is answered."""
-
-    __slots__ = ("_bodies", "_size")
-
-    def __init__(self, bodies: Bodies) -> None:
-        self._bodies = bodies
-        self._size = 0
-
-    def take(self, size: int) -> None:
-        """Hold `size` bytes, if it did not yet. Raises Overloaded."""
-        more = size - self._size
-        if more <= 0:
-            return
-        bodies = self._bodies
-        if bodies.held + more > bodies.most_in_all:
-            raise Overloaded(
-                f"requests of {bodies.held} bytes are in memory (bound {bodies.most_in_all}), {size} more do not fit",
-                _RETRY_MS,
-            )
-        bodies.held += more
-        self._size = size
-
-    def drop(self) -> None:
-        self._bodies.held -= self._size
-        self._size = 0
 
 
 def _declared(length: bytes | None) -> int:

@@ -7,8 +7,7 @@ parameters and binary_tensor_data. Fields that are not known are passed over, as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import InvalidRequest
 from common.names import check_name, shorten
@@ -19,19 +18,12 @@ from gateway.catalog import Declared
 from gateway.http import jsontensors, oip_binary
 from gateway.http.oip_binary import Buffers
 from gateway.http.status import Trouble
+from gateway.oip import binary as binary_data
+from gateway.oip.parameters import call_of, check_id, refuse_classification, refuse_shared_memory
 from gateway.result import Result
 
-#: Triton's 1 is the most urgent, and 0 is as if nothing were said.
-_PRIORITIES = {0: "normal", 1: "high", 2: "normal"}
-_MICROSECONDS = 1_000_000
-#: Of a request: they are the protocol's, and no parameters of the model.
-_RESERVED = frozenset(("priority", "timeout", "binary_data_output"))
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
-_SHARED_MEMORY = "shared_memory_region"
 
-
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One infer request. `binary` is whether an output is wanted as binary data, `binary_default` for the others."""
 
     id: str | None
@@ -41,8 +33,7 @@ class Ask:
     binary_default: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """A response. `json_bytes` is the length of its JSON where binary data follow it."""
 
     body: bytes
@@ -58,8 +49,8 @@ def parse(model: str, version: str | None, body: bytes, header_length: bytes | N
     parameters = _map("parameters", message.get("parameters"))
     wanted, binary = _outputs(message.get("outputs"))
     return Ask(
-        _id(message.get("id")),
-        _call(model, version, parameters, wanted, cacheable),
+        check_id(message.get("id")),
+        call_of(model, version, parameters, wanted, cacheable),
         _inputs(message.get("inputs"), Buffers(rest)),
         binary,
         bool(parameters.get("binary_data_output", False)),
@@ -76,11 +67,16 @@ def parse_raw(model: str, version: str | None, body: bytes, declared: Sequence[D
     [one] = declared
     if one.dtype == "BYTES":
         framed = len(body).to_bytes(4, "little") + body
-        tensor = oip_binary.tensor_of(f"inputs.{one.name}", one.dtype, [1] * len(one.shape), memoryview(framed))
+        tensor = binary_data.tensor_of(f"inputs.{one.name}", one.dtype, [1] * len(one.shape), memoryview(framed))
     else:
         shape = _shape_of_raw(one, len(body))
-        tensor = oip_binary.tensor_of(f"inputs.{one.name}", one.dtype, shape, memoryview(body))
+        tensor = binary_data.tensor_of(f"inputs.{one.name}", one.dtype, shape, memoryview(body))
     return Ask(None, Call(model, version, cache=cacheable), {one.name: tensor}, {}, True)
+
+
+def form_of(ask: Ask, result: Result) -> str:
+    """How `encode` says it: a letter for each output, b as binary data or j as JSON."""
+    return "".join("b" if ask.binary.get(name, ask.binary_default) else "j" for name in result.names())
 
 
 def encode(ask: Ask, result: Result) -> Told:
@@ -90,7 +86,7 @@ def encode(ask: Ask, result: Result) -> Told:
         tensor = result.tensor(name)
         told: dict[str, Any] = {"name": name, "datatype": tensor.dtype, "shape": tensor.shape}
         if ask.binary.get(name, ask.binary_default):
-            buffers.append(oip_binary.bytes_of(tensor))
+            buffers.append(binary_data.bytes_of(tensor))
             told["parameters"] = {"binary_data_size": len(buffers[-1])}
         else:
             told["data"] = jsontensors.values_of(name, tensor)
@@ -104,31 +100,6 @@ def encode(ask: Ask, result: Result) -> Told:
 
 def shape_error(trouble: Trouble) -> bytes:
     return jsontensors.dump({"error": trouble.message})
-
-
-def _call(
-    model: str, version: str | None, parameters: Mapping[str, Any], wanted: tuple[str, ...] | None, cacheable: bool
-) -> Call:
-    for name in _SEQUENCE:
-        if parameters.get(name):
-            raise InvalidRequest(f"parameters.{name}: sequences of requests are not supported")
-    own = {name: value for name, value in parameters.items() if name not in _RESERVED and name not in _SEQUENCE}
-    priority = parameters.get("priority", 0)
-    if type(priority) is not int or priority < 0:
-        raise InvalidRequest(f"parameters.priority must be an integer, 1 the most urgent; got {shorten(priority)}")
-    return Call(
-        model, version, own or None, wanted, _PRIORITIES.get(priority, "low"), _timeout_s(parameters.get("timeout")),
-        cache=cacheable,
-    )  # fmt: skip
-
-
-def _timeout_s(timeout: object) -> float | None:
-    """Triton's microseconds; 0 is as if nothing were said."""
-    if timeout is None or timeout == 0:
-        return None
-    if type(timeout) is not int or timeout < 0:
-        raise InvalidRequest(f"parameters.timeout must be an integer of microseconds; got {shorten(timeout)}")
-    return timeout / _MICROSECONDS
 
 
 def _inputs(inputs: object, buffers: Buffers) -> dict[str, Tensor]:
@@ -148,10 +119,10 @@ def _inputs(inputs: object, buffers: Buffers) -> dict[str, Tensor]:
 
 def _input(field: str, one: Mapping[str, Any], buffers: Buffers) -> Tensor:
     parameters = _map(f"{field}.parameters", one.get("parameters"))
-    _refuse_shared_memory(field, parameters)
+    refuse_shared_memory(field, parameters)
     if "binary_data_size" in parameters:
         data = buffers.take(field, parameters["binary_data_size"])
-        return oip_binary.tensor_of(field, one.get("datatype"), one.get("shape"), data)
+        return binary_data.tensor_of(field, one.get("datatype"), one.get("shape"), data)
     return jsontensors.tensor_of(field, one.get("datatype"), one.get("shape"), one.get("data"))
 
 
@@ -167,20 +138,11 @@ def _outputs(outputs: object) -> tuple[tuple[str, ...] | None, dict[str, bool]]:
             raise InvalidRequest(f"outputs[{index}] must be an object; got {shorten(one)}")
         names.append(check_name(f"outputs[{index}].name", one.get("name")))
         parameters = _map(f"outputs[{index}].parameters", one.get("parameters"))
-        _refuse_shared_memory(f"outputs[{index}]", parameters)
-        if parameters.get("classification"):
-            raise InvalidRequest(f"outputs[{index}].parameters.classification is not supported: sort the scores")
+        refuse_shared_memory(f"outputs[{index}]", parameters)
+        refuse_classification(f"outputs[{index}]", parameters)
         if "binary_data" in parameters:
             binary[names[-1]] = bool(parameters["binary_data"])
     return tuple(names), binary
-
-
-def _refuse_shared_memory(field: str, parameters: Mapping[str, Any]) -> None:
-    if _SHARED_MEMORY in parameters:
-        raise InvalidRequest(
-            f"{field}.parameters.{_SHARED_MEMORY}: shared memory is not supported, as workers may run on other hosts; "
-            "send binary data"
-        )
 
 
 def _map(field: str, value: object) -> Mapping[str, Any]:
@@ -189,12 +151,6 @@ def _map(field: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"{field} must be an object; got {shorten(value)}")
     return value
-
-
-def _id(value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or len(value) > 256):
-        raise InvalidRequest(f"id must be a string of at most 256 characters; got {shorten(value)}")
-    return value or None
 
 
 def _shape_of_raw(one: Declared, size: int) -> list[int]:

@@ -12,9 +12,11 @@ from common.errors import InvalidRequest
 from common.names import check_name, check_pool
 from common.orders import LOAD, UNLOAD
 from gateway.door.directory import Served
-from gateway.http import jsontensors, oip, oip_models
+from gateway.http import etag, jsontensors, oip
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Handler, Request
 from gateway.http.status import Headers, Refusal
+from gateway.oip import models
+from gateway.oip.parameters import UNSUPPORTED
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -24,12 +26,6 @@ _FASTEST = 1
 
 _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
-_UNSUPPORTED = {
-    "systemsharedmemory": "shared memory is not supported, as workers may run on other hosts; send binary data",
-    "cudasharedmemory": "CUDA shared memory is not supported, as workers may run on other hosts; send binary data",
-    "trace": "trace settings are not supported",
-    "logging": "the log level is set by --log-level, when the gateway starts",
-}
 
 
 def routes(door: Door) -> list[Route]:
@@ -58,7 +54,7 @@ def routes(door: Door) -> list[Route]:
         route("/v2/repository/models/{model}/unload", unload, "POST"),
         *(
             Route(f"/v2/{name}{rest}", Endpoint(door, Unsupported(why), oip.shape_error), methods=["GET", "POST"])
-            for name, why in _UNSUPPORTED.items()
+            for name, why in UNSUPPORTED.items()
             for rest in ("", "/{rest:path}")
         ),
     ]
@@ -74,25 +70,26 @@ async def infer(request: Request) -> Answer:
     else:
         ask = oip.parse(model, version, body, header_length, request.cacheable)
     result = await request.service.infer(request.tenant, ask.call, ask.inputs)
+    tag = etag.tag_of(result, oip.form_of(ask, result))
+    if etag.is_known(request.headers, tag):
+        return Answer(304, etag.headers_of(result, tag))
     told = oip.encode(ask, result)
-    headers: Headers = [JSON if told.json_bytes is None else _BINARY]
+    headers: Headers = [JSON if told.json_bytes is None else _BINARY, *etag.headers_of(result, tag)]
     if told.json_bytes is not None:
         headers.append((_HEADER_LENGTH, str(told.json_bytes).encode()))
-    if result.cached:
-        headers.append((b"x-cache", b"hit"))
     return _compressed(request, told.body, headers)
 
 
 async def server_metadata(request: Request) -> Answer:
-    return _json(oip_models.server())
+    return _json(models.server())
 
 
 async def metadata(request: Request) -> Answer:
-    return _json(oip_models.metadata(await _served(request)))
+    return _json(models.metadata(await _served(request)))
 
 
 async def config(request: Request) -> Answer:
-    return _json(oip_models.config(await _served(request)))
+    return _json(models.config(await _served(request)))
 
 
 async def model_ready(request: Request) -> Answer:
@@ -107,19 +104,19 @@ async def statistics(request: Request) -> Answer:
     served = await _served(request)
     versions = [request.path["version"]] if "version" in request.path else served.versions
     counts = request.service.statistics
-    return _json(oip_models.statistics((served.info.name, one, counts.of(served.info.name, one)) for one in versions))
+    return _json(models.statistics((served.info.name, one, counts.of(served.info.name, one)) for one in versions))
 
 
 async def all_statistics(request: Request) -> Answer:
     counts = request.service.statistics
     titles = [(one.info.name, one.info.version) for one in await request.service.models(request.tenant)]
-    return _json(oip_models.statistics((*title, counts.of(*title)) for title in titles))
+    return _json(models.statistics((*title, counts.of(*title)) for title in titles))
 
 
 async def repository_index(request: Request) -> Answer:
     message = await _message(request)
-    models = await request.service.models(request.tenant)
-    return _json(oip_models.index(models, message.get("ready") is True))
+    served = await request.service.models(request.tenant)
+    return _json(models.index(served, message.get("ready") is True))
 
 
 async def load(request: Request) -> Answer:

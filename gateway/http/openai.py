@@ -20,7 +20,7 @@ from common.tensor import Array, Tensor, to_tensor
 from gateway.call import Call
 from gateway.catalog import ModelInfo
 from gateway.door.directory import Served
-from gateway.http import jsontensors
+from gateway.http import etag, jsontensors
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Request
 from gateway.http.status import Trouble
 from gateway.result import Result
@@ -91,6 +91,11 @@ def inputs(ask: Ask, info: ModelInfo) -> Mapping[str, Tensor]:
     return {one.name: jsontensors.tensor_of("input", one.dtype, [len(ask.texts), len(ask.texts[0])], ask.texts)}
 
 
+def form_of(ask: Ask) -> str:
+    """How `encode` says it."""
+    return f"o{'b' if ask.base64 else 'f'}{ask.dimensions or ''}"
+
+
 def encode(ask: Ask, result: Result) -> bytes:
     """Raises ModelError where the answer is not a row for each input, InvalidRequest for too many dimensions."""
     rows = _vectors(ask, result)
@@ -124,7 +129,10 @@ async def embeddings(request: Request) -> Answer:
     served = await request.service.find(request.tenant, ask.model, ask.version)
     call = Call(ask.model, ask.version, cache=request.cacheable)
     result = await request.service.infer(request.tenant, call, inputs(ask, served.info))
-    return Answer(200, [JSON, (b"x-cache", b"hit")] if result.cached else [JSON], encode(ask, result))
+    tag = etag.tag_of(result, form_of(ask))
+    if etag.is_known(request.headers, tag):
+        return Answer(304, etag.headers_of(result, tag))
+    return Answer(200, [JSON, *etag.headers_of(result, tag)], encode(ask, result))
 
 
 async def models(request: Request) -> Answer:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from gateway.http import jsontensors, oip
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Request
-from gateway.http.oip_models import release
+from gateway.oip.models import release
 
 _HTML = (b"content-type", b"text/html; charset=utf-8")
 #: The page runs its own script, and may ask this server only.

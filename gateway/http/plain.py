@@ -18,11 +18,13 @@ from gateway.call import Call
 from gateway.catalog import Declared
 from gateway.door.directory import Served
 from gateway.door.jobs import Job
-from gateway.http import jsontensors
+from gateway.http import etag, jsontensors
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Request
 from gateway.http.status import Refusal, Trouble, status_of
 from gateway.result import Result
 
+#: In an ETag: the one way in which a result is told here.
+_FORM = "p"
 #: What may stand behind the ? of a model, and in a job beside model and inputs.
 OPTIONS = ("version", "parameters", "outputs", "priority", "timeout", "affinity")
 
@@ -46,7 +48,10 @@ async def infer(request: Request) -> Answer:
     inputs = jsontensors.parse("the body", await request.body())
     call = call_of(request.path["model"], options_of(request.scope["query_string"]), request.cacheable)
     result = await request.service.infer(request.tenant, call, natural(inputs))
-    return Answer(200, [JSON, (b"x-cache", b"hit")] if result.cached else [JSON], jsontensors.dump(told(result)))
+    tag = etag.tag_of(result, _FORM)
+    if etag.is_known(request.headers, tag):
+        return Answer(304, etag.headers_of(result, tag))
+    return Answer(200, [JSON, *etag.headers_of(result, tag)], jsontensors.dump(told(result)))
 
 
 async def models(request: Request) -> Answer:

@@ -1,22 +1,22 @@
-"""One process of the HTTP door: a socket, uvicorn, and a drain that no request notices."""
+"""The HTTP entrance of a door: uvicorn on a socket."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
-import uvloop
 
-from gateway.door.deployment import open_service
+from gateway.door.listening import listen
 from gateway.door.service import Service
-from gateway.door.settings import DoorSettings
+from gateway.door.settings import Address, DoorSettings
 from gateway.http.app import make_app
+from gateway.http.burst import Burst
 from gateway.http.connection import Connection
+from gateway.http.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -24,34 +24,50 @@ BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """uvicorn, without its signal handlers: `stop` ends it."""
+    """uvicorn, without its signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def serve(settings: DoorSettings, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Until SIGTERM or SIGINT; a second one ends at once. `ready` is called when requests are taken."""
-    uvloop.run(_serve(settings, listener, ready))
+class HttpEntrance:
+    """Readiness and `Connection: close` follow the service: `withdraw` has nothing to do."""
 
+    def __init__(self, service: Service, settings: DoorSettings, address: Address) -> None:
+        self._address = address
+        self._sweep = Sweep(settings.slow_s, settings.keep_alive_s)
+        self._server = Server(_config(settings, service, self._sweep))
+        self._running: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
-async def _serve(settings: DoorSettings, listener: socket.socket, ready: Callable[[], None]) -> None:
-    async with open_service(settings) as service:
-        Connection.slow_s = settings.slow_s
-        server = Server(_config(settings, service))
-        _watch_signals(settings, service, server)
-        running = asyncio.create_task(server.serve([listener]), name="server")
-        while not server.started and not running.done():
+    async def open(self, ended: Callable[[], None]) -> None:
+        running = asyncio.create_task(self._server.serve([listen(self._address)]), name="server")
+        running.add_done_callback(lambda _: ended())
+        self._running = running
+        self._sweeping = asyncio.create_task(self._sweep.keep_looking(), name="sweep")
+        while not self._server.started and not running.done():
             await asyncio.sleep(0.01)
-        ready()
-        await running
+
+    async def withdraw(self) -> None:
+        return
+
+    async def close(self) -> None:
+        self._server.should_exit = True
+        if self._running is not None:
+            await self._running
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    async def abort(self) -> None:
+        self._server.force_exit = True
 
 
-def _config(settings: DoorSettings, service: Service) -> uvicorn.Config:
+def _config(settings: DoorSettings, service: Service, sweep: Sweep) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(service, settings),
-        http=Connection,
+        interface="asgi3",
+        http=partial(Connection, sweep, Burst()),  # type: ignore[arg-type]  # it only calls it
         ws="none",
         lifespan="off",
         backlog=BACKLOG,
@@ -59,25 +75,6 @@ def _config(settings: DoorSettings, service: Service) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=int(settings.keep_alive_s),
+        date_header=False,
         timeout_graceful_shutdown=int(settings.drain_s),
     )
-
-
-def _watch_signals(settings: DoorSettings, service: Service, server: Server) -> None:
-    """The first one: readiness goes off, and answers ask for a new connection; `notice_s` later no one is taken."""
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if service.draining:
-            server.should_exit = server.force_exit = True
-            return
-        service.draining = True
-        log.warning("draining: readiness is off, connections are taken for another %g s", settings.notice_s)
-        loop.call_later(settings.notice_s, _exit)
-
-    def _exit() -> None:
-        server.should_exit = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 
-from common.errors import InferenceError, Overloaded
+from common.errors import InferenceError
+from gateway.door import retry
 
 STATUS: dict[str, int] = {
     "invalid_request": 400,
@@ -33,8 +34,6 @@ STATUS: dict[str, int] = {
     "repository_unavailable": 503,
     "deadline_exceeded": 504,
 }
-#: What to wait where the error itself does not say.
-_RETRY_MS = {"broker_unavailable": 1000, "model_unavailable": 1000, "repository_unavailable": 1000, "overloaded": 250}
 
 #: What HTTP itself refuses, before any protocol of ours is spoken.
 _HTTP_CODES = {
@@ -46,6 +45,7 @@ _HTTP_CODES = {
     413: "payload_too_large",
     415: "unsupported_media_type",
     421: "misdirected_request",
+    431: "headers_too_large",
     501: "not_implemented",
 }
 #: After these the rest of the request's body is not read: the connection cannot be used again.
@@ -74,9 +74,7 @@ def status_of(trouble: Trouble) -> int:
 
 def retry_ms(trouble: Trouble) -> int | None:
     """Milliseconds to wait before the same request again; None where that will not help."""
-    if isinstance(trouble, Overloaded) and trouble.retry_after_ms:
-        return trouble.retry_after_ms
-    return _RETRY_MS.get(trouble.code)
+    return None if isinstance(trouble, Refusal) else retry.retry_ms(trouble)
 
 
 def headers_of(trouble: Trouble) -> Headers:

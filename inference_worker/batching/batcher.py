@@ -7,7 +7,7 @@ chosen in composition.py by what was learned of the model, and told here by `ran
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 
 from inference_worker.batching.composition import Cut, compose
@@ -27,8 +27,13 @@ class Batcher:
         self.rows = 0
 
     def add(self, part: Part) -> None:
-        # What is equal keeps its order of arrival: insort puts a new one to the right.
-        insort(self._groups.setdefault(_group_of(part), []), part, key=_length if part.shapes else _order)
+        name = _group_of(part)
+        group = self._groups.get(name)
+        if group is None:
+            self._groups[name] = [part]
+        else:
+            # What is equal keeps its order of arrival: insort puts a new one to the right.
+            insort(group, part, key=_length if part.shapes else _order)
         self.rows += part.rows
 
     def next(self, now_s: float) -> Batch | None:
@@ -40,7 +45,9 @@ class Batcher:
         cut = self._cut(group, now_s)
         batch = batch_of(group[cut.start : cut.stop], cut.reason)
         del group[cut.start : cut.stop]
-        self._removed(batch.parts)
+        if not group:
+            del self._groups[_group_of(batch.parts[0])]
+        self.rows -= batch.rows
         return batch
 
     def wait_s(self, now_s: float) -> float | None:
@@ -52,6 +59,10 @@ class Batcher:
     def fits(self, batch: Batch) -> bool:
         """False where batches of its size were too slow or did not fit into memory."""
         return batch.size <= self._experience(batch.parts[0]).ceiling.elements
+
+    def expected_s(self, batch: Batch) -> float:
+        """What a batch is thought to take; next to nothing before the first of its kind."""
+        return self._experience(batch.parts[0]).cost.seconds(batch.size)
 
     def ran(self, batch: Batch, seconds: float) -> None:
         """Learn from a batch that ran."""
@@ -67,14 +78,14 @@ class Batcher:
         for group in self._groups.values():
             yield from group
 
-    def drop(self, unwanted: Callable[[Part], bool]) -> list[Part]:
-        """Take out the parts that need no longer run."""
-        dropped = [part for part in self if unwanted(part)]
+    def drop(self, unwanted: Callable[[Iterable[Part]], list[Part]]) -> list[Part]:
+        """Take out the parts that need no longer run: `unwanted` chooses them among all that are held."""
+        dropped = unwanted(self)
         if dropped:
             gone = set(dropped)
-            for group in self._groups.values():
-                group[:] = [part for part in group if part not in gone]
-            self._removed(dropped)
+            kept = {name: [part for part in group if part not in gone] for name, group in self._groups.items()}
+            self._groups = {name: group for name, group in kept.items() if group}
+            self.rows -= sum(part.rows for part in dropped)
         return dropped
 
     def _cut(self, group: Group, now_s: float) -> Cut:
@@ -111,12 +122,6 @@ class Batcher:
         if self._asked is None or self._asked[0] is not part:
             self._asked = part, self._experiences.of(part.signature, part.item.loaded.spec)
         return self._asked[1]
-
-    def _removed(self, parts: Sequence[Part]) -> None:
-        self.rows -= sum(part.rows for part in parts)
-        for name in {_group_of(part) for part in parts}:
-            if not self._groups[name]:
-                del self._groups[name]
 
 
 def _group_of(part: Part) -> Signature:

@@ -89,8 +89,7 @@ def _padded(group: Sequence[Part], leader: int, experience: Experience) -> tuple
         if padding > most_padding:
             reason = Reason.COST
             break
-        wider = widest(shapes, part.shapes)
-        if wider != shapes:
+        if part.shapes != shapes and (wider := widest(shapes, part.shapes)) != shapes:
             shapes, row, most = wider, row_size(wider), most_rows(limits, part.arrays, wider)
         rows += part.rows
         if rows > most or rows * row > ceiling:
@@ -100,7 +99,7 @@ def _padded(group: Sequence[Part], leader: int, experience: Experience) -> tuple
             stop += 1
         else:
             start -= 1
-        size, useful = rows * row, useful + part.useful
+        size, useful = rows * row, useful + part.rows * (part.length or 1)
         if part.deadline_s < deadline_s:
             deadline_s = part.deadline_s
         if stop - start in COMPARED:

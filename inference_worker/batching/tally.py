@@ -11,15 +11,21 @@ class Tally:
     """Counts the batches that ran. Written by the runner's thread alone.
 
     `useful` and `padded` are elements of padded arrays without and with their padding; their ratio is the share of
-    the device's work that was not padding. What no model pads counts in neither.
+    the device's work that was not padding. What no model pads counts in neither. `busy_s` are the seconds in which
+    models ran, `waited_s` those that each batch's first request had waited since it was sent.
     """
 
     def __init__(self) -> None:
         self.batches = self.rows = self.useful = self.padded = 0
+        self.busy_s = self.waited_s = 0.0
         self._reasons: Counter[Reason] = Counter()
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, started_s: float, seconds: float) -> None:
+        """It ran without an error, from `started_s` on by the monotonic clock, for `seconds`."""
         self.batches += 1
+        self.busy_s += seconds
+        first = batch.parts[0].item
+        self.waited_s += started_s - first.taken_s + first.queue_us / 1e6
         self.rows += batch.rows
         self._reasons[batch.reason] += 1
         if batch.parts[0].shapes:

@@ -29,6 +29,7 @@ COMMANDS = {
     "gateway": "Answer HTTP for the models of a broker.",
     "keys": "Make, list and revoke the gateway's API keys.",
     "infer": "Send one request and print the answer.",
+    "score": "Score a whole data set: files in, files out, resumable.",
     "models": "List models, or load one and check it.",
     "routes": "Say which pool a request goes to, and why.",
     "ensembles": "Check models that are chained into one.",
@@ -36,6 +37,12 @@ COMMANDS = {
     "dead": "Look at dead letters, put them back, or drop them.",
     "pools": "Remove a pool that nobody serves any more.",
     "status": "Show pools, backlog, workers and rates.",
+    "health": "Say whether this host's worker is ready, for probes.",
+    "top": "Watch pools, workers and models, live.",
+    "trace": "Show one request's life.",
+    "doctor": "Check broker, host, pools and models, and say what to do.",
+    "logs": "Change what running workers log.",
+    "profile": "See what a worker does, in a browser.",
     "completion": "Print the completion script of a shell.",
 }
 

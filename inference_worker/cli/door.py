@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
 import click
 
+from common.errors import ConfigError
+from gateway.access.issuer import Issuer
 from gateway.door.limiter import Limits
+from gateway.door.listening import listen
 from gateway.door.processes import Processes
 from gateway.door.settings import BROKER_KEYS, Address, DoorSettings, parse_address
-from gateway.http.listening import listen
+from inference_worker.cli.lines import say
 from inference_worker.cli.options import FiniteRange, size_of
 from inference_worker.supervision.stopsignals import StopSignals
 from inference_worker.supervision.supervisor import Supervisor
@@ -22,7 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _LIMITS = Limits()
 
 
-class HttpAddress(click.ParamType[Address]):
+class DoorAddress(click.ParamType[Address]):
     """`:8000` on loopback, `0.0.0.0:8000` for everybody."""
 
     name = "address"
@@ -43,6 +49,44 @@ def access_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def token_options(command: Command) -> Command:
+    """Whose tokens are accepted besides keys. They arrive as one value, `issuer`."""
+
+    @wraps(command)
+    def with_issuer(
+        *args: Any,
+        jwt_issuer: str | None,
+        jwt_audience: str | None,
+        jwks: str | None,
+        jwt_tenant: str | None,
+        **more: Any,
+    ) -> Any:
+        return command(*args, issuer=_issuer(jwt_issuer, jwt_audience, jwks, jwt_tenant), **more)
+
+    told: Any = with_issuer
+    for option in reversed(
+        (
+            click.option("--jwt-issuer", metavar="URL", help="Accept its tokens (OpenID Connect) besides keys."),
+            click.option("--jwt-audience", metavar="NAME", help="What must stand in a token's `aud`."),
+            click.option("--jwks", metavar="FILE|URL", help="The issuer's public keys."),
+            click.option(
+                "--jwt-tenant", metavar="CLAIM", help="The claim that names the tenant, where no `keys map` does."
+            ),
+        )
+    ):
+        told = option(told)
+    return told  # type: ignore[no-any-return]  # click's decorators give back what they got
+
+
+def _issuer(url: str | None, audience: str | None, jwks: str | None, tenant_claim: str | None) -> Issuer | None:
+    if url is None and audience is None and jwks is None and tenant_claim is None:
+        return None
+    if url is None or audience is None or jwks is None:
+        raise ConfigError("tokens need all three of --jwt-issuer, --jwt-audience and --jwks")
+    is_url = "://" in jwks
+    return Issuer(url, audience, jwks if is_url else str(Path(jwks).absolute()), tenant_claim)
 
 
 def limit_options(command: Command) -> Command:
@@ -91,13 +135,12 @@ def body_option(command: Command) -> Command:
 
 
 class Door:
-    """Processes that listen on one address; its port is known, and ours, from now on."""
+    """Processes that listen on the same addresses; their ports are known, and ours, from now on."""
 
     def __init__(self, settings: DoorSettings, workers: int) -> None:
-        # Bound for as long as we live: nobody else takes the port between two of our processes.
-        self._listener = listen(settings.http)
-        address = Address(settings.http.host, self._listener.getsockname()[1])
-        self._settings = replace(settings, http=address)
+        # Bound for as long as we live: nobody else takes a port between two of our processes.
+        self._listeners: list[socket.socket] = []
+        self._settings = replace(settings, http=self._bound(settings.http), grpc=self._bound(settings.grpc))
         self._workers = workers
         self._processes = Processes(self._settings, workers, self._say_ready)
 
@@ -138,13 +181,22 @@ class Door:
 
     def close(self) -> None:
         self._processes.close()
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
+
+    def _bound(self, address: Address | None) -> Address | None:
+        if address is None:
+            return None
+        self._listeners.append(listen(address))
+        return Address(address.host, self._listeners[-1].getsockname()[1])
 
     def _run(self) -> None:
         self._processes.run()
 
     def _say_ready(self) -> None:
         of = f" in {self._workers} processes" if self._workers > 1 else ""
-        click.secho(
-            f"http://{self._settings.http} takes requests{of}; /docs shows what it answers", err=True, fg="green"
-        )
+        http, grpc = self._settings.http, self._settings.grpc
+        if grpc is not None:
+            say(f"grpc://{grpc} takes requests{of}", "green", self._settings.log_format)
+        if http is not None:
+            say(f"http://{http} takes requests{of}; /docs shows what it answers", "green", self._settings.log_format)

@@ -6,8 +6,9 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Thread
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -18,10 +19,14 @@ from inference_worker.cli.exits import exit_code
 from inference_worker.cli.lines import EventLines
 from inference_worker.devices.cores import usable_cores
 from inference_worker.devices.gpus import usable_gpus
+from inference_worker.supervision.events import Event
 from inference_worker.supervision.placement import place
 from inference_worker.supervision.settings import FleetSettings
 from inference_worker.supervision.slot import ChildPlan
 from inference_worker.supervision.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from inference_worker.cli.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,20 @@ def supervise(
     settings: FleetSettings,
     embedded: EmbeddedRedis | None = None,
     run: Callable[[Supervisor], None] = Supervisor.run,
+    metrics: Metrics | None = None,
 ) -> None:
     """Serve what is planned until stopped; lines about what happens go to standard error.
 
     `run` runs the supervisor, with whatever else runs beside it. Raises BrokerUnavailable where the `embedded`
     broker ends meanwhile.
     """
-    setup_logging(settings.log_level)
-    lines = EventLines()
-    fleet = Supervisor(broker_url, children, lines, settings)
+    setup_logging(settings.log_level, form=settings.log_format)
+    lines = EventLines(settings.log_format)
+    heard: list[Callable[[Event], None]] = [lines]
+    fleet = Supervisor(broker_url, children, partial(_tell, heard), settings)
+    if metrics is not None:
+        metrics.of_pools(broker_url, sorted({child.pool for child in children}))
+        heard.append(metrics.of_fleet(fleet))
     if embedded is not None:
         Thread(target=_end_with, args=(embedded, fleet), name="embedded broker", daemon=True).start()
     try:
@@ -62,6 +72,11 @@ def supervise(
             raise
         # A worker's own line has said it.
         raise click.exceptions.Exit(exit_code(error)) from error
+
+
+def _tell(heard: Sequence[Callable[[Event], None]], event: Event) -> None:
+    for listener in heard:
+        listener(event)
 
 
 def _end_with(embedded: EmbeddedRedis, fleet: Supervisor) -> None:

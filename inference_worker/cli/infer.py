@@ -68,7 +68,7 @@ def command(
       inference-worker infer echo --npy x.npy --output y.npy
     """
     inputs = inputs_of(texts, json_text, npys)
-    settings = dict(_pair("--param", one) for one in parameters)
+    settings = dict(parse_pair("--param", one) for one in parameters)
     if output is not None and output.suffix not in SUFFIXES:
         raise click.BadParameter(f"must end in {', '.join(SUFFIXES)}; got '{output}'", param_hint="--output")
     answering(broker).close()
@@ -165,7 +165,8 @@ def _array(argument: str) -> tuple[str, Array]:
     return (name if equals else ""), array
 
 
-def _pair(option: str, argument: str) -> tuple[str, Any]:
+def parse_pair(option: str, argument: str) -> tuple[str, Any]:
+    """`NAME=JSON`. Raises click.BadParameter."""
     name, equals, text = argument.partition("=")
     if not equals:
         raise click.BadParameter(f"must be NAME=JSON; got '{argument}'", param_hint=option)

@@ -1,4 +1,4 @@
-"""inference-worker keys create | list | revoke"""
+"""inference-worker keys create | list | revoke | map | unmap | claims"""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from common.errors import ConfigError
 from common.keys import PRIORITIES
 from common.names import check_name
 from gateway.access.apikey import KeyRecord, new_key
-from gateway.access.keyring import KEY, Keyring, check_tenant, key_entry, read_keyring, tenant_entry
+from gateway.access.keyring import (
+    CLAIM,
+    KEY,
+    Keyring,
+    check_tenant,
+    claim_entry,
+    key_entry,
+    read_keyring,
+    tenant_entry,
+)
 from gateway.access.store import BrokerStore, FileStore, Store
 from gateway.access.tenant import Tenant
 from gateway.door.settings import BROKER_KEYS
@@ -37,6 +46,23 @@ def _store_options(command: Command) -> Command:
     )(command)
 
 
+def _tenant_options(command: Command) -> Command:
+    """What a tenant may do."""
+    for option in reversed(
+        (
+            click.option("--model", "models", multiple=True, metavar="GLOB", help="It may use this. [default: any]"),
+            click.option(
+                "--concurrency", type=click.IntRange(min=1), help="Its requests at a time in one gateway process."
+            ),
+            click.option("--priority", type=click.Choice(PRIORITIES), help="The most urgent that its requests can be."),
+            click.option("--pool", help="Where its requests go that no route takes."),
+            click.option("--operator/--no-operator", default=None, help="It may load and unload models."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.group("keys")
 def command() -> None:
     """API keys of the gateway, and what their tenants may do. Gateways that run know of a change within seconds."""
@@ -44,23 +70,15 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("tenant")
-@click.option("--model", "models", multiple=True, metavar="GLOB", help="A model that it may use. [default: any]")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Its requests at a time in one gateway process.")
-@click.option("--priority", type=click.Choice(PRIORITIES), help="The most urgent that its requests can be.")
-@click.option("--pool", help="Where its requests go that no route takes.")
-@click.option("--operator/--no-operator", default=None, help="It may load and unload models.")
+@_tenant_options
 @click.option("--days", type=click.IntRange(min=1), help="The key expires after so many days. [default: never]")
 @_store_options
 def create(
     tenant: str,
-    models: tuple[str, ...],
-    concurrency: int | None,
-    priority: str | None,
-    pool: str | None,
-    operator: bool | None,
     days: int | None,
     keys: str,
     broker: str,
+    **said: Any,
 ) -> None:
     """Make a key for TENANT and print it, this once: only its hash is kept.
 
@@ -71,13 +89,8 @@ def create(
       inference-worker keys create acme --model "minilm*" --concurrency 32 --priority normal
       inference-worker keys create ops --operator --keys keys.json
     """
-    check_name("tenant", tenant)
     store = _store(keys, broker)
-    said: dict[str, Any] = {
-        "models": models or None, "concurrency": concurrency, "priority": priority, "pool": pool, "operator": operator,
-    }  # fmt: skip
-    before = read_keyring(store.read()).tenants.get(tenant, Tenant(tenant))
-    after = check_tenant(replace(before, **{name: value for name, value in said.items() if value is not None}))
+    after = _tenant_after(store, tenant, said)
     now_s = time.time()
     made = new_key(tenant, now_s, int(now_s) + days * _DAY_S if days else 0)
     store.put(*tenant_entry(after))
@@ -127,6 +140,68 @@ def revoke(id: str, keys: str, broker: str) -> None:
     if not _store(keys, broker).remove(KEY + id):
         raise ConfigError(f"there is no key '{id}'; `inference-worker keys list` shows those that there are")
     click.echo(f"key {id} is revoked", err=True)
+
+
+@command.command("map")
+@click.argument("rule", metavar="CLAIM=VALUE")
+@click.argument("tenant")
+@_tenant_options
+@_store_options
+def map_(rule: str, tenant: str, keys: str, broker: str, **said: Any) -> None:
+    """Lead tokens with CLAIM=VALUE to TENANT, where the gateway accepts an issuer's tokens (--jwt-issuer).
+
+    The claim may be a list or words, as `scope` is, and hold VALUE among others. Of several rules that hold the first
+    one by its name counts. What is said of the tenant holds for its keys, too.
+
+    
+    Example:
+      inference-worker keys map groups=research acme --model "minilm*" --priority normal
+    """
+    store = _store(keys, broker)
+    entry = claim_entry(rule, tenant)
+    store.put(*tenant_entry(_tenant_after(store, tenant, said)))
+    store.put(*entry)
+    click.echo(f"tokens with {rule} are of tenant '{tenant}'", err=True)
+
+
+@command.command("unmap")
+@click.argument("rule", metavar="CLAIM=VALUE")
+@_store_options
+def unmap(rule: str, keys: str, broker: str) -> None:
+    """Take a rule of `keys map` back.
+
+    
+    Example:
+      inference-worker keys unmap groups=research
+    """
+    if not _store(keys, broker).remove(CLAIM + rule):
+        raise ConfigError(f"there is no rule '{rule}'; `inference-worker keys claims` shows those that there are")
+    click.echo(f"tokens with {rule} are of no tenant any more", err=True)
+
+
+@command.command("claims")
+@json_option
+@_store_options
+def claims(as_json: bool, keys: str, broker: str) -> None:
+    """List which claims of tokens lead to which tenant, in the order in which they are tried.
+
+    
+    Example:
+      inference-worker keys claims --json
+    """
+    rules = dict(sorted(read_keyring(_store(keys, broker).read()).claims.items()))
+    if as_json:
+        click.echo(json.dumps(rules))
+        return
+    for rule, tenant in rules.items():
+        click.echo(f"{rule}  {tenant}")
+
+
+def _tenant_after(store: Store, name: str, said: dict[str, Any]) -> Tenant:
+    """The tenant as it is, with what is said of it."""
+    before = read_keyring(store.read()).tenants.get(name, Tenant(check_name("tenant", name)))
+    told = {option: value for option, value in said.items() if value not in (None, ())}
+    return check_tenant(replace(before, **told))
 
 
 def _store(keys: str, broker: str) -> Store:

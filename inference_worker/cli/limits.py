@@ -45,7 +45,7 @@ def command() -> None:
 @click.option(
     "--light", type=_COUNT, help="Unfinished requests from which a tenant has a backlog: it waits for others."
 )
-@click.option("--weight", type=_AMOUNT, help="So many times as many are no backlog of this tenant's yet.")
+@click.option("--weight", type=_AMOUNT, help="Its parts of what backlogs share, and of --light. [default: 1]")
 @click.option("--in-flight", type=_COUNT, help="Unfinished requests of one tenant.")
 @click.option("--rate", type=_AMOUNT, help="Requests a second of one tenant.")
 @click.option("--burst", type=_AMOUNT, help="So many of them may come at once. [default: those of a second]")

@@ -8,50 +8,56 @@ from contextlib import suppress
 
 import click
 
-from common.orders import label_of
+from common.logs import JSON, TEXT, say_json
 from common.text import visible
 from inference_worker.supervision import events
+
+_LEVELS = {"red": "error", "yellow": "warning"}
 
 
 class EventLines:
     """Called with each event. Says what happened and, where something is wrong, what happens next."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: str = TEXT) -> None:
+        self._form = form
         #: What workers said they ended of.
         self.errors: set[str] = set()
 
     def __call__(self, event: events.Event) -> None:
         match event:
             case events.Started(worker, pool, device, pid):
-                _say(f"worker {worker} starts for pool '{pool}' on {device} (process {pid})")
+                self._say(f"worker {worker} starts for pool '{pool}' on {device} (process {pid})")
             case events.Loading(worker, model, done, of):
-                _say(f"worker {worker} loads {model} ({done + 1} of {of})")
+                self._say(f"worker {worker} loads {model} ({done + 1} of {of})")
             case events.Ready(worker, pool, models, import_s, load_s, warm_s):
                 times = f"imports {import_s:.1f} s, weights {load_s:.1f} s, warm-up {warm_s:.1f} s"
-                _say(f"worker {worker} serves {', '.join(models)} in pool '{pool}' ({times})", "green")
+                self._say(f"worker {worker} serves {', '.join(models)} in pool '{pool}' ({times})", "green")
             case events.Exited(worker, _, code, error, restart_s, looping):
                 self.errors.add(error)
-                _say(_ended(worker, code, error, restart_s, looping), None if code == 0 else "red")
+                self._say(_ended(worker, code, error, restart_s, looping), None if code == 0 else "red")
             case events.Ordered(pool, order):
-                _say(f"pool '{pool}' is told to {order.do} {label_of(order.model, order.version)}")
+                self._say(f"pool '{pool}' is told to {order.what}")
             case events.Obeyed(worker, _, order, report):
-                changed = f"{', '.join(report.models) or 'nothing to do'} ({report.seconds:.1f} s)"
+                changed = f"{', '.join(report.models) or report.note or 'nothing to do'} ({report.seconds:.1f} s)"
                 outcome = changed if report.ok else report.error
-                _say(f"worker {worker} {order.do}: {outcome}", "green" if report.ok else "red")
+                self._say(f"worker {worker} {order.do}: {outcome}", "green" if report.ok else "red")
             case events.Draining(children, within_s):
-                _say(f"draining {children} workers, within {within_s:.0f} s; once more ends them at once")
+                self._say(f"draining {children} workers, within {within_s:.0f} s; once more ends them at once")
             case events.BrokerLost(pool, error):
-                _say(f"pool '{pool}' has no broker, tried again each second: {error}", "red")
+                self._say(f"pool '{pool}' has no broker, tried again each second: {error}", "red")
             case events.BrokerBack(pool, away_s):
-                _say(f"pool '{pool}' has its broker back after {away_s:.1f} s", "green")
+                self._say(f"pool '{pool}' has its broker back after {away_s:.1f} s", "green")
             case events.BrokerFull(pool, memory):
-                _say(f"warning: the Redis of pool '{pool}' holds {memory}; raise its maxmemory", "yellow")
+                self._say(f"warning: the Redis of pool '{pool}' holds {memory}; raise its maxmemory", "yellow")
             case events.BrokerHasRoom(pool, memory):
-                _say(f"the Redis of pool '{pool}' has room again: {memory}", "green")
+                self._say(f"the Redis of pool '{pool}' has room again: {memory}", "green")
             case events.BrokerForgot(pool, gone):
-                _say(f"this Redis is empty: {gone} of pool '{pool}' are gone; set them again, splits first", "red")
+                self._say(f"this Redis is empty: {gone} of pool '{pool}' are gone; set them again, splits first", "red")
             case events.Warned(text):
-                _say(f"warning: {text}", "yellow")
+                self._say(f"warning: {text}", "yellow")
+
+    def _say(self, text: str, colour: str | None = None) -> None:
+        say(text, colour, self._form)
 
 
 def _ended(worker: int, code: int, error: str, restart_s: float | None, looping: bool) -> str:
@@ -61,7 +67,11 @@ def _ended(worker: int, code: int, error: str, restart_s: float | None, looping:
     return f"worker {worker} {how}{': ' + error if error else ''}{next_step}{loop}"
 
 
-def _say(text: str, colour: str | None = None) -> None:
+def say(text: str, colour: str | None = None, form: str = TEXT) -> None:
+    """A line on standard error, as log lines of that form are. Red is an error, yellow a warning."""
+    if form == JSON:
+        say_json(_LEVELS.get(colour or "", "info"), visible(text))
+        return
     # A disk that is full, or a reader that has gone, costs the line and not the workers.
     with suppress(OSError):
         click.secho(f"{_stamp()}{visible(text)}", fg=colour, err=True)

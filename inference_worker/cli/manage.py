@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from common.orders import LOAD, RELOAD, UNLOAD, Report, label_of
-from common.text import visible
 from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option
+from inference_worker.cli.orders import show
 from inference_worker.devices.memory import show_bytes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-#: A worker failed to do it, or did not answer.
-EXIT_NOT_ALL = 1
 
 
 def _order_options(command: Command) -> Command:
@@ -91,25 +86,10 @@ def _give(
     manager = Manager(answering(broker))
     where = pool or manager.pool_of(name)
     reports = manager.give(where, do, name, version or None, swap, timeout_s)
-    if as_json:
-        click.echo(json.dumps([asdict(report) for report in reports]))
-    else:
-        _show(do, label_of(name, version or None), where, reports)
-    if not all(report.ok for report in reports):
-        raise click.exceptions.Exit(EXIT_NOT_ALL)
-
-
-def _show(do: str, what: str, pool: str, reports: Sequence[Report]) -> None:
-    for report in reports:
-        text = visible(f"{report.worker}: {_outcome(report)}")
-        click.secho(text, fg=("yellow" if report.note else None) if report.ok else "red")
-    done = sum(report.ok for report in reports)
-    click.echo(f"{do} {what} in pool '{pool}': {done} of {len(reports)} workers", err=True)
+    show(f"{do} {label_of(name, version or None)}", where, reports, as_json, _outcome, warn_of_notes=True)
 
 
 def _outcome(report: Report) -> str:
-    if not report.ok:
-        return report.error
     models = ", ".join(report.models) or "nothing to do"
     note = f"; note: {report.note}" if report.note else ""
     return f"{models} in {report.seconds:.2f} s, {show_bytes(report.memory)} resident{note}"

@@ -13,6 +13,7 @@ import click
 from common.connect import broker_errors, connect, hide_password, is_silent
 from common.errors import AccessDenied, BrokerRefuses, BrokerUnavailable, ConfigError
 from common.local import BROKER_VARIABLE, DEFAULT_BROKER, default_broker, distrusted
+from common.logs import FORMATS
 from inference_worker.supervision.settings import FleetSettings
 
 if TYPE_CHECKING:
@@ -105,6 +106,28 @@ def ensembles_option(command: Command) -> Command:
     )(command)
 
 
+def observing_options(command: Command) -> Command:
+    """What whoever serves says of what it does: to a log, and to a collector of traces."""
+    for option in (
+        click.option(
+            "--tracing",
+            is_flag=True,
+            envvar="INFERENCE_WORKER_TRACING",
+            help="Send spans to an OpenTelemetry collector: OTEL_EXPORTER_OTLP_ENDPOINT. [extra: tracing]",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(FORMATS, case_sensitive=False),
+            envvar="INFERENCE_WORKER_LOG_FORMAT",
+            default=DEFAULTS.log_format,
+            show_default=True,
+            help="Log lines for people, or JSON.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def fleet_options(command: Command) -> Command:
     """What `up` and `worker` tell a supervisor."""
     for option in reversed(
@@ -168,6 +191,7 @@ def fleet_options(command: Command) -> Command:
                 show_default=True,
                 help="What the workers log to standard error.",
             ),
+            observing_options,
         )
     ):
         command = option(command)

@@ -14,8 +14,10 @@ from common.memory import Level, Memory
 from common.text import visible
 from gateway.admin.backlog import OLDEST, by_model
 from gateway.admin.pools import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
+from gateway.admin.scaling import desired_workers, load_of
 from gateway.catalog import Catalog
 from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option
+from inference_worker.devices.memory import show_bytes
 
 #: Workers tell their counts once a second: over less time there are no rates.
 LEAST_INTERVAL_S = 1.0
@@ -50,11 +52,14 @@ def command(pools: tuple[str, ...], watch: bool, interval_s: float, sampled: boo
     for before, after in _snapshots(admin, pools, interval_s, watch):
         found = rates(before, after)
         samples = {one.name: by_model(client, one.name) for one in after.pools} if sampled else {}
+        wanted = _wanted(before, after, found)
         if as_json:
-            click.echo(json.dumps(_jsonable(after, found, samples)))
+            click.echo(json.dumps(_jsonable(after, found, samples, wanted)))
         else:
             pools_lines = (
-                line for one in after.pools for line in lines(one, found.get(one.name), samples.get(one.name))
+                line
+                for one in after.pools
+                for line in lines(one, found.get(one.name), samples.get(one.name), wanted[one.name])
             )
             click.echo("\n".join((*memory_lines(after.memory), *pools_lines)))
         if not after.pools:
@@ -68,8 +73,10 @@ def memory_lines(memory: Memory | None) -> Iterator[str]:
         yield click.style(f"redis {memory}", fg=colour)
 
 
-def lines(pool: PoolStatus, rate: Rates | None, sample: Mapping[str, int] | None = None) -> Iterator[str]:
-    """One pool, as `status` prints it; with a `sample` of its backlog by model."""
+def lines(
+    pool: PoolStatus, rate: Rates | None, sample: Mapping[str, int] | None = None, wanted: int | None = None
+) -> Iterator[str]:
+    """One pool, as `status` prints it; with a `sample` of its backlog by model, and the workers that its load wants."""
     backlog = ", ".join(f"{priority} {count}" for priority, count in pool.backlog.items())
     oldest = "" if pool.oldest_ms is None else f", oldest {pool.oldest_ms / 1000:.1f} s"
     yield click.style(f"pool {pool.name}", bold=True)
@@ -81,6 +88,8 @@ def lines(pool: PoolStatus, rate: Rates | None, sample: Mapping[str, int] | None
         yield f"  rates     {rate.rows:.0f} rows/s in {rate.batches:.1f} batches/s; backlog {rate.backlog:+.0f}/s"
         if rate.failed:
             yield click.style(f"  failed    {rate.failed:.1f} requests/s are answered with an error", fg="red")
+    if wanted is not None and wanted > pool.serving:
+        yield click.style(f"  wants     {wanted} workers, and {pool.serving} serve", fg="yellow")
     if pool.tenants:
         yield "  tenants   " + ", ".join(f"{visible(tenant)} {count}" for tenant, count in sorted(pool.tenants.items()))
     if pool.bytes:
@@ -95,8 +104,8 @@ def lines(pool: PoolStatus, rate: Rates | None, sample: Mapping[str, int] | None
         yield f"  traffic   {visible(model)}: {plan}{_unserved(pool, model)}"
     for worker in pool.workers:
         yield click.style(f"  worker    {visible(_worker(worker))}", fg=None if worker.live else "red")
-        if batches := _batches(worker):
-            yield f"            {visible(batches)}"
+        for more in filter(None, (_batches(worker), _memory(worker))):
+            yield f"            {visible(more)}"
         yield from (click.style(f"            {visible(trouble)}", fg="yellow") for trouble in _troubles(worker))
     if not pool.workers:
         yield click.style("  worker    none", fg="yellow")
@@ -140,6 +149,19 @@ def _batches(worker: WorkerStatus) -> str:
     return f"{about.get('rows', 0) / count:.1f} rows a batch{filled}; sent because: {why}"
 
 
+def _memory(worker: WorkerStatus) -> str:
+    """What its models take, where there may be more of them than fit."""
+    about = worker.about
+    budget, models, gone = about.get("budget"), about.get("in_memory", {}), about.get("evicted", {})
+    if budget is None:
+        return ""
+    there = ", ".join(f"{name} {show_bytes(size)}" for name, size in models.items())
+    evicted = ", ".join(f"{name} {count} time{'' if count == 1 else 's'}" for name, count in gone.items())
+    taken = show_bytes(about.get("model_bytes", 0))
+    lately = f"; evicted in the last 10 min: {evicted}" if evicted else ""
+    return f"memory: {taken} of {show_bytes(budget)} for models: {there or 'none'}{lately}"
+
+
 def _snapshots(
     admin: Admin, pools: tuple[str, ...], interval_s: float, watch: bool
 ) -> Iterator[tuple[Snapshot, Snapshot]]:
@@ -153,11 +175,28 @@ def _snapshots(
         before = after
 
 
+def _wanted(before: Snapshot, after: Snapshot, found: Mapping[str, Rates]) -> dict[str, int]:
+    """How many workers each pool's load asks for."""
+    earlier = {pool.name: pool for pool in before.pools}
+    return {
+        pool.name: desired_workers(load_of(pool, found.get(pool.name), earlier.get(pool.name))) for pool in after.pools
+    }
+
+
 def _jsonable(
-    snapshot: Snapshot, found: Mapping[str, Rates], samples: Mapping[str, Mapping[str, int]]
+    snapshot: Snapshot,
+    found: Mapping[str, Rates],
+    samples: Mapping[str, Mapping[str, int]],
+    wanted: Mapping[str, int],
 ) -> dict[str, Any]:
     rate_of = {name: asdict(rate) for name, rate in found.items()}
     pools = [
-        {**asdict(pool), "rates": rate_of.get(pool.name), "by_model": samples.get(pool.name)} for pool in snapshot.pools
+        {
+            **asdict(pool),
+            "rates": rate_of.get(pool.name),
+            "by_model": samples.get(pool.name),
+            "desired_workers": wanted[pool.name],
+        }
+        for pool in snapshot.pools
     ]
     return {**asdict(snapshot), "pools": pools}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from common.embedded import EmbeddedRedis
 from common.keys import DEFAULT_POOL
 from common.local import BROKER_VARIABLE, announced
 from gateway.door.settings import Address, DoorSettings
-from inference_worker.cli.door import Door, HttpAddress, access_options
+from inference_worker.cli.door import Door, DoorAddress, access_options
 from inference_worker.cli.fetching import Place, fetched, repository_options
 from inference_worker.cli.fleet import FleetOptions, plans, supervise
+from inference_worker.cli.lines import say
+from inference_worker.cli.metrics import folder_of, metrics_option, serving_metrics
 from inference_worker.cli.options import fleet_options
 from inference_worker.models.repository import models_at
 from inference_worker.remote.location import is_url
@@ -29,17 +32,21 @@ from inference_worker.remote.location import is_url
     "--broker", envvar=BROKER_VARIABLE, metavar="URL", help="A broker that is there. [default: an embedded one]"
 )
 @click.option("--pool", help=f"The pool of models in Python files. [default: {DEFAULT_POOL}]")
-@click.option("--http", type=HttpAddress(), help="Answer HTTP there too, as `gateway` does: :8000 (loopback).")
+@click.option("--http", type=DoorAddress(), help="Answer HTTP there too, as `gateway` does: :8000 (loopback).")
+@click.option("--grpc", type=DoorAddress(), help="Answer gRPC there too: :8001 (loopback).")
 @access_options
 @fleet_options
+@metrics_option
 @repository_options
 def command(
     paths: tuple[str, ...],
     broker: str | None,
     pool: str | None,
     http: Address | None,
+    grpc: Address | None,
     keys: str | None,
     insecure: bool,
+    metrics: Address | None,
     **fleet: Any,
 ) -> None:
     """Serve the models under each PATH: a Python file, a model's folder, or a repository of them, here or at a URL.
@@ -61,13 +68,18 @@ def command(
         embedded = None if broker else stack.enter_context(EmbeddedRedis())
         url = embedded.url if embedded else broker or ""
         stack.enter_context(announced(url, _warn))
-        click.secho(f"broker {hide_password(url)}; Ctrl-C ends it all", err=True)
-        if http is None:
-            return supervise(url, children, options.settings, embedded)
+        say(f"broker {hide_password(url)}; Ctrl-C ends it all", form=options.settings.log_format)
+        served = stack.enter_context(serving_metrics(metrics, options.settings.log_format))
+        told = replace(options.settings, metrics=folder_of(served))
+        if http is None and grpc is None:
+            return supervise(url, children, told, embedded, metrics=served)
         only = next(iter(pools)) if len(pools) == 1 else None
-        settings = DoorSettings(http, url, pool=only, keys=keys, insecure=insecure, notice_s=0.0)
+        settings = DoorSettings(
+            http, url, grpc, pool=only, keys=keys, insecure=insecure, notice_s=0.0, metrics=told.metrics,
+            log_format=told.log_format, tracing=told.tracing,
+        )  # fmt: skip
         door = stack.enter_context(closing(Door(settings, 1)))
-        return supervise(url, children, options.settings, embedded, door.run_beside)
+        return supervise(url, children, told, embedded, door.run_beside, served)
 
 
 def _warn(error: OSError) -> None:

@@ -34,7 +34,7 @@ class Aside:
         with self._changed:
             self._waiting.add(item)
             self._inside += 1
-        item.loaded.backend.stages[self._step].put(order_of(item), partial(self._begin, item, work))
+        item.loaded.backend.stages[self._step].put(order_of(item, item.deadline_s), partial(self._begin, item, work))
 
     def take_back(self) -> list[Item]:
         """Those that have not begun; nothing more is done with them here."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import IO, Any, cast
 
 from inference_worker.supervision.placement import Placement, environment
+from inference_worker.supervision.watchdog import Sight
 
 COMMAND = (sys.executable, "-m", "inference_worker.process")
 #: Variables that may hold the broker's URL, and with it a password: the one of all commands, and each command's own.
@@ -68,6 +69,16 @@ class Child:
             # macOS forbids to signal a group of which only the ended leader is left.
             with suppress(PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+
+    def sight(self) -> Sight | None:
+        """Its process as the system shows it; None where it does not, as only Linux has /proc."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
+                # The name in parentheses may hold anything; state, and processor time as user and as system.
+                state, *facts = file.read().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return Sight(state == "T", int(facts[10]) + int(facts[11]))
 
     def close(self) -> None:
         """Wait for it, which must have been killed or have ended, and close the pipes."""

@@ -21,7 +21,7 @@ CORES_PER_GPU = 4
 
 _FORMS = "cpu, cuda, cuda:N or auto, separated by commas"
 #: Read by the numeric libraries when they load, so they must be set before the child starts.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def environment(placement: Placement) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": placement.visible,
         # The process's one thread pool is torch's: tokenizers would add one of its own for each batch.
         "TOKENIZERS_PARALLELISM": "false",
-        **dict.fromkeys(_THREADS, threads),
+        **dict.fromkeys(THREADS, threads),
     }
 
 

@@ -126,6 +126,7 @@ class Link:
         self._publish(broker, presence)
         for order, report in answers:
             remember(broker, order, report, now_ms)
+            self._looked_s = -math.inf  # What he has unloaded, or loaded again, is to be known when it is lost.
             broker.tell(order.inbox, encode(report))
         memory = self._measured(client)
         orders = self._orderly.read(broker, now_ms)
@@ -155,8 +156,11 @@ class Link:
         if knows_us and now_s - self._looked_s < SETTINGS_EVERY_S:
             return
         self._looked_s = now_s
-        gone = self._settled.see(broker.traffic(), broker.limits().keys(), broker.unloaded(), knows_us)
-        self._gone = gone or self._gone
+        lost = self._settled.see(broker.traffic(), broker.limits().keys(), broker.unloaded(), knows_us)
+        for name, when_ms in lost.unloaded.items():
+            broker.hold_back([name], when_ms)
+            log.warning("this Redis is empty, and is told again that %s of pool '%s' was unloaded", name, self._pool)
+        self._gone = lost.told or self._gone
 
     def _forgot(self) -> list[Event]:
         gone, self._gone = self._gone, ""

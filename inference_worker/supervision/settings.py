@@ -25,6 +25,12 @@ class FleetSettings:
     memory_budget: int | None = None
     #: What the workers log to standard error.
     log_level: str = "warning"
+    #: Lines for people ("text"), or one JSON object each ("json").
+    log_format: str = "text"
+    #: Spans of traced requests go to an OpenTelemetry collector; OTEL_* variables alone do that, too.
+    tracing: bool = False
+    #: A folder that is there, where each worker keeps the file of its metrics; None: nothing is measured.
+    metrics: str | None = None
 
     @property
     def lease_ms(self) -> int:

@@ -16,7 +16,7 @@ from inference_worker.exitcodes import Exit
 from inference_worker.supervision.events import Exited, Loading, Obeyed, Ready, Started
 from inference_worker.supervision.placement import Placement
 from inference_worker.supervision.restarts import Restarts
-from inference_worker.supervision.watchdog import Watchdog
+from inference_worker.supervision.watchdog import Sight, Watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +125,18 @@ class Slot:
         """`name:version` -> metadata of what its child serves now."""
         return self._life.models if self._life else {}
 
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What its child said last of itself (worker.Counts); nothing while there is none. From any thread."""
+        life = self._life
+        return life.stats if life else {}
+
     def config(self, common: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration line of the next child."""
         placement = self.plan.placement
         return {
             **common,
+            "metrics": self._metrics(common.get("metrics")),
             "pool": self.plan.pool,
             "consumer": self.consumer,
             "paths": list(self.plan.paths),
@@ -140,6 +147,10 @@ class Slot:
             "seat": placement.seat,
             "serves": self.serves,
         }
+
+    def _metrics(self, folder: str | None) -> str | None:
+        """The file of this place, whoever holds it: the next child counts on from where the last one died."""
+        return None if folder is None else f"{folder}/worker-{self.index}"
 
     def started(self, pid: int, now_s: float, wall_ms: int) -> Started:
         self._life = Life(pid, now_s, wall_ms, wall_ms)
@@ -208,6 +219,17 @@ class Slot:
         """When its child, where it stays silent, counts as one that hangs."""
         watchdog = self._life.watchdog if self._life else None
         return watchdog.bites_at_s if watchdog else None
+
+    @property
+    def look_at_s(self) -> float | None:
+        """When to look at its child's process, where it stays silent."""
+        watchdog = self._life.watchdog if self._life else None
+        return watchdog.look_at_s if watchdog else None
+
+    def saw(self, sight: Sight | None, now_s: float) -> None:
+        """Its child's process, at a time when it was silent."""
+        if self._life and self._life.watchdog:
+            self._life.watchdog.saw(sight, now_s)
 
     def hangs(self, now_s: float) -> bool:
         """Whether its child must be killed; why is told when it has ended. True once."""

@@ -6,9 +6,7 @@ One loop waits on the children's status pipes and exits and on a mailbox; the he
 from __future__ import annotations
 
 import os
-import re
 import selectors
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,10 +15,11 @@ from functools import partial
 
 from common.connect import check_url, connect
 from common.errors import ConfigError
-from common.orders import Order
+from common.orders import MODEL_VERBS, Order
 from inference_worker.supervision.child import COMMAND, Child, start
 from inference_worker.supervision.events import Draining, Event, Obeyed, Ordered, Ready
 from inference_worker.supervision.heartbeat import Heartbeat
+from inference_worker.supervision.host import host_name
 from inference_worker.supervision.mailbox import Mailbox
 from inference_worker.supervision.presence import Link, Presence
 from inference_worker.supervision.restarts import Restarts
@@ -67,7 +66,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_url(broker_url)
-        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip("-.")[:64] or "host"
+        host = host_name()
         self._slots = [Slot(plan, f"{host}-{os.getpid()}", host, restarts()) for plan in _checked(groups)]
         self._pools = sorted({plan.pool for plan in groups})
         self._common = {
@@ -77,6 +76,9 @@ class Supervisor:
             "lazy": settings.lazy,
             "memory_budget": settings.memory_budget,
             "log_level": settings.log_level,
+            "log_format": settings.log_format,
+            "tracing": settings.tracing,
+            "metrics": settings.metrics,
         }
         self._on_event = on_event
         self._drain_s = settings.drain_s
@@ -94,6 +96,11 @@ class Supervisor:
         opened = partial(connect, broker_url, socket_timeout_s=try_s)
         links = {pool: Link(pool, opened, settings.lease_ms, clock, settings.max_backlog) for pool in self._pools}
         self._heartbeat = Heartbeat(links, min(RENEW_S, try_s), self._mailbox.post)
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """The places of its children, to be looked at from any thread."""
+        return tuple(self._slots)
 
     def stop(self) -> None:
         """Drain: children finish what they run and hand back the rest, then `run` returns. From any thread."""
@@ -142,6 +149,7 @@ class Supervisor:
         waits = [slot.start_at_s - now for slot in self._slots if slot.waits]
         waits += [LOOK_S for child in self._children.values() if child.exit_fd is None]
         waits += [slot.hangs_at_s - now for slot in self._children if slot.hangs_at_s is not None]
+        waits += [slot.look_at_s - now for slot in self._children if slot.look_at_s is not None]
         if self._deadline_s is not None:
             waits.append(self._deadline_s - now)
         return max(0.0, min(waits)) if waits else None
@@ -160,7 +168,7 @@ class Supervisor:
     def _pass_on(self, pool: str, order: Order) -> None:
         """An operator's order, to the pool's children; for those that are not there the answer is given here."""
         for slot in self._slots:
-            if slot.plan.pool != pool:
+            if slot.plan.pool != pool or order.worker not in ("", slot.consumer):
                 continue
             child = self._children.get(slot)
             if child is not None and slot.ordered(order):
@@ -171,7 +179,7 @@ class Supervisor:
 
     def _obeyed(self, slot: Slot, event: Obeyed) -> None:
         self._heartbeat.answer(event.pool, event.order, event.report)
-        if event.report.ok:
+        if event.report.ok and event.order.do in MODEL_VERBS:
             for other in self._slots:
                 if other.plan.pool == event.pool and not other.holds_work:
                     # Its child was away, and is to come back with what the others offer.
@@ -217,6 +225,8 @@ class Supervisor:
                 slot.forgive(now_s)
         self._looked_s = now_s
         for slot, child in self._children.items():
+            if slot.look_at_s is not None and now_s >= slot.look_at_s:
+                slot.saw(child.sight(), now_s)
             if slot.hangs(now_s):
                 child.kill()
 

@@ -1,20 +1,22 @@
-"""A rolling upgrade: messages of a newer release beside those of this one."""
+"""A rolling upgrade: hosts restarted one after another, and messages of a newer release beside those of this one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count, takewhile
+from threading import Event, Thread
 from typing import Any
 
 import msgpack
 import numpy as np
 import pytest
 
-from common.errors import InternalError
+from common.errors import InferenceError, InternalError
 from common.protocol import Reply, Request, Timings, encode_reply, encode_request
 from common.scripts import Entry, Finish
 from common.tensor import to_tensor
-from gateway import Client
-from tests.faults.stage import Stage
+from gateway import Client, Result
+from tests.faults.stage import WITHIN_S, Stage
 from tests.support.waiting import wait_until
 
 LEASE_MS = 60_000
@@ -83,3 +85,31 @@ def test_an_error_code_of_a_newer_worker_is_an_internal_error_with_its_words(sta
     error = {"code": "too_hot", "message": "the device is at 95 degrees", "retryable": True}
     with stage.client() as client, pytest.raises(InternalError, match="too_hot: the device is at 95 degrees"):
         ask(stage, client, error=error)
+
+
+def test_hosts_that_are_restarted_one_after_another_fail_no_request(stage: Stage) -> None:
+    # Given two hosts, and a client that asks without a pause
+    old, over = [stage.host(), stage.host()], Event()
+    answered: list[Result | InferenceError] = []
+
+    def ask() -> None:
+        inputs = ({"n": number, "act": "slow"} for number in takewhile(lambda _: not over.is_set(), count()))
+        with stage.client() as client:
+            answered.extend(client.map("work", inputs, window=32, on_error="return"))
+
+    asker = Thread(target=ask)
+    asker.start()
+    try:
+        # When each is drained, and the next one only when another is ready in its place
+        for host in old:
+            wait_until(lambda: len(stage.pending()) > 0, "requests are under way", WITHIN_S)
+            assert host.stop() == 0
+            stage.host()
+    finally:
+        over.set()
+        asker.join()
+    # Then nobody noticed, and nothing was computed twice
+    assert len(answered) > 32
+    assert [one for one in answered if isinstance(one, InferenceError)] == []
+    assert stage.again() == 0
+    assert stage.letters() == []

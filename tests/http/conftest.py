@@ -42,7 +42,8 @@ def _upper(request: Request) -> Answer:
 
 
 ANSWERS: dict[str, Callable[[Request], Answer]] = {
-    "echo": echo, "kept": echo, "embed": _embed, "nan": _bad, "bf16": _bf16, "fails": _fails, "upper": _upper,
+    "echo": echo, "kept": echo, "kept-embed": _embed, "embed": _embed, "nan": _bad, "bf16": _bf16,
+    "fails": _fails, "upper": _upper,
 }  # fmt: skip
 
 
@@ -64,6 +65,7 @@ def tensor(name: str, dtype: str, *shape: int) -> dict[str, Any]:
 MODELS = [
     model("echo"),
     model("kept", inputs=[tensor("x", "FP32", 3)], cache_ttl_s=60.0),
+    model("kept-embed", inputs=[tensor("text", "BYTES")], cache_ttl_s=60.0),
     model("embed", inputs=[tensor("text", "BYTES")], outputs=[tensor("embedding", "FP32", 3)]),
     model("nan", inputs=[tensor("x", "FP32")]),
     model("bf16", inputs=[tensor("x", "FP32")]),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import hypothesis
 import pytest
+import schemathesis
 
 from gateway.http.openapi import document
 from tests.support.gateways import Gateway
@@ -38,9 +40,7 @@ def test_every_call_is_there_and_answers_with_a_status_of_the_document(door: Gat
 
 
 def test_random_requests_of_the_document_never_make_the_door_fail(door: Gateway) -> None:
-    schemathesis = pytest.importorskip("schemathesis")
     schema = schemathesis.openapi.from_url(f"{door.url}/openapi.json")
-    hypothesis = pytest.importorskip("hypothesis")
 
     for result in schema.get_all_operations():
         operation = result.ok()

@@ -21,6 +21,8 @@ from common.protocol import Request, encode_request
 from common.tensor import to_tensor
 from gateway import AsyncClient, Client
 from gateway.admin.manage import Manager
+from gateway.admin.pools import Admin
+from inference_worker.exitcodes import Exit
 from tests.security.guarded import POOL, USERS, Guarded, password
 from tests.support.command import CommandLine
 from tests.support.gateways import gateway
@@ -113,6 +115,13 @@ def test_a_raw_producer_works_with_xadd_and_blpop(wiped: Guarded) -> None:
     assert msgpack.unpackb(pushed)["outputs"]["output"]["data"] == ["HELLO"]
 
 
+def test_a_worker_may_look_at_its_pool_for_its_metrics(wiped: Guarded) -> None:
+    with serving(wiped), wiped.client("worker") as client:
+        [pool] = Admin(client).snapshot([POOL]).pools
+
+    assert pool.serving == 1
+
+
 def test_the_operator_sees_and_steers(wiped: Guarded, shell: CommandLine, tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_scaling(models, POOL, "1", 1)
@@ -176,6 +185,26 @@ def test_the_operator_sets_limits_and_gives_keys(wiped: Guarded, shell: CommandL
     assert wiped.refused() == []
 
 
+def test_the_operator_watches_traces_and_examines(wiped: Guarded, shell: CommandLine) -> None:
+    operator = {"INFERENCE_WORKER_BROKER": wiped.url("operator")}
+    wiped.refused()
+    with serving(wiped), Client(wiped.url("producer"), pool=POOL, timeout_s=20) as client:
+        handle = client.submit("shout", "hello")
+        handle.result()
+        raw = wiped.admin.xadd(KEYS.streams[2], {"d": b"unreadable"})
+        done = [
+            shell.run("trace", handle.request_id, **operator),
+            shell.run("trace", raw.decode(), "--pool", POOL, **operator),
+            shell.run("top", "--once", "--interval", "1", **operator),
+            shell.run("doctor", "--no-devices", **operator),
+            shell.run("logs", "level", POOL, "info", **operator),
+        ]
+
+    assert "answered" in done[0].out
+    assert [one.code for one in done] == [0, Exit.NOT_FOUND, 0, 0, 0], done
+    assert wiped.refused() == []
+
+
 def test_limits_hold_for_producers(wiped: Guarded, shell: CommandLine) -> None:
     operator = {"INFERENCE_WORKER_BROKER": wiped.url("operator")}
     limits = ("--rate", "1000", "--light", "1", "--in-flight", "100", "--bytes", "1GiB")
@@ -224,7 +253,7 @@ def test_a_backlog_bound_of_the_workers_command_is_set(wiped: Guarded) -> None:
 
 # -- what is refused --------------------------------------------------------------------------------------------------
 
-USERS_AND_POOLS = ["raw-acme", "producer", "gateway", "worker", "operator"]
+USERS_AND_POOLS = ["raw-acme", "producer", "gateway", "worker", "operator", "scaler"]
 NOBODYS = [
     ("FLUSHALL",),
     ("FLUSHDB",),

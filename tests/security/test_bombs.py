@@ -131,8 +131,9 @@ def test_the_largest_sound_request_stays_within_them(tmp_path: Path) -> None:
 
 
 def test_redis_itself_takes_no_larger_message_where_it_is_told_so() -> None:
-    """deploy/redis.conf says so: without it a raw producer may store 512 MB, which a worker would read whole."""
-    [line] = [line for line in (ROOT / "deploy" / "redis.conf").read_text().splitlines() if "bulk-len" in line]
+    """deploy/redis/single.conf says so: without it a raw producer may store 512 MB, which a worker would read whole."""
+    settings = (ROOT / "deploy" / "redis" / "single.conf").read_text().splitlines()
+    [line] = [line for line in settings if "bulk-len" in line]
     from common.connect import broker_errors, connect
     from common.errors import BrokerUnavailable, InternalError
 

@@ -65,6 +65,7 @@ def item(
     deadline_ms: int | None = None,
     timeout_ms: int | None = None,
     number: int = 0,
+    tenant: str | None = None,
 ) -> Item:
     """A request for `loaded` with the input `x`."""
     tensor = to_tensor(np.asarray(x, dtype=np.float32))
@@ -72,14 +73,14 @@ def item(
     entry = Entry(stream, f"{number}-0".encode(), b"", None, b"", deliveries)
     if deadline_ms is not None and timeout_ms is None:
         timeout_ms = 1
-    request = Request(f"id{number}", loaded.spec.name, {"x": tensor}, timeout_ms=timeout_ms)
+    request = Request(f"id{number}", loaded.spec.name, {"x": tensor}, timeout_ms=timeout_ms, tenant=tenant)
     model_request = ModelRequest(checked.arrays, checked.rows, {})
     return Item(entry, request, loaded, model_request, checked.single, 1000, deadline_ms, taken_s, 0)
 
 
 def parts(loaded: Loaded, x: Any, **more: Any) -> list[Part]:
     one = item(loaded, x, **more)
-    return list(parts_of(one, preprocess(loaded, one.model_request)))
+    return parts_of(one, preprocess(loaded, one.model_request))
 
 
 def part(loaded: Loaded, length: int = 1, **more: Any) -> Part:

@@ -17,7 +17,7 @@ def keys_of(client: redis.Redis, pool: str) -> set[str]:
 
 def permanent_keys(pool: str) -> set[str]:
     keys = PoolKeys(pool)
-    return {*keys.streams, keys.dead, keys.tenants, keys.limits, keys.traffic, keys.unloaded, keys.leases}
+    return {*keys.streams, keys.dead, keys.tenants, keys.lanes, keys.limits, keys.traffic, keys.unloaded, keys.leases}
 
 
 def leaked_keys(client: redis.Redis, pool: str) -> list[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from common.broker import Broker
+from common.keys import BULK_LANES, PRIORITIES
 from common.scripts import BYTES, Answer, Entry, Finish, Submission
 
 #: A redis.Redis. Its own annotations name every type that any setting of the driver could give.
 Redis = Any
 
 HIGH, NORMAL, LOW, HIGH_BULK, NORMAL_BULK, LOW_BULK = range(6)
+#: The bulk lanes of normal, from the first to the last.
+NORMAL_LANES = range(NORMAL_BULK, len(PRIORITIES) * (BULK_LANES + 1), len(PRIORITIES))
 #: Longer than any test.
 LONG_MS = 60_000
 ALL = (100, 100, 100)
@@ -63,9 +66,9 @@ def replies(client: Redis, broker: Broker, name: str = "client") -> list[bytes]:
 
 
 def unfinished(client: Redis, broker: Broker) -> list[int]:
-    """The unfinished entries of high, normal and low, both lanes together."""
+    """The unfinished entries of high, normal and low, all lanes together."""
     lengths = [client.xlen(stream) for stream in broker.keys.streams]
-    return [ordinary + bulk for ordinary, bulk in zip(lengths[:3], lengths[3:], strict=True)]
+    return [sum(lengths[priority :: len(PRIORITIES)]) for priority in range(len(PRIORITIES))]
 
 
 def tenants(client: Redis, broker: Broker) -> dict[str, int]:

@@ -28,13 +28,13 @@ class Told(StandIn):
         super().__init__()
         self._folder = folder
 
-    def launch(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
+    def begin(self, arrays: Mapping[str, Array], compute: Callable[[Tensors], Tensors]) -> Flight:
         if (self._folder / "sticky").exists():
             (self._folder / "sticky").unlink()
             self.fail(STICKY)
         if (self._folder / "lost").exists():
             self.fail(LOST)
-        return super().launch(arrays, compute)
+        return super().begin(arrays, compute)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def test_what_is_unwanted_is_taken_out() -> None:
     batcher, loaded = Batcher(), model()
     for length in (3, 4, 5):
         batcher.add(part(loaded, length))
-    dropped = batcher.drop(lambda one: one.arrays["x"].size == 4)
+    dropped = batcher.drop(lambda parts: [one for one in parts if one.arrays["x"].size == 4])
     assert len(dropped) == 1
     assert batcher.rows == 2
 

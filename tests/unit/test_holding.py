@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from threading import Thread
 
 from inference_worker.holding import PASSING_ROWS, Holding
@@ -10,8 +11,8 @@ from inference_worker.item import Part
 from tests.support.items import model, part, parts
 
 
-def no(_: Part) -> bool:
-    return False
+def no(_: Iterable[Part]) -> list[Part]:
+    return []
 
 
 def test_there_is_room_until_it_is_full() -> None:
@@ -61,7 +62,7 @@ def test_what_is_unwanted_comes_out_beside_the_batch() -> None:
     holding, loaded = Holding(8), model()
     late, fine = part(loaded, number=1), part(loaded, number=2)
     holding.add([late, fine])
-    batch, dropped = holding.next_batch(lambda one: one is late)
+    batch, dropped = holding.next_batch(lambda parts: [one for one in parts if one is late])
     assert dropped == [late]
     assert batch is not None
     assert batch.parts == (fine,)

@@ -18,10 +18,15 @@ FORBIDDEN = {
     "gateway": {"inference_worker", "torch", "onnxruntime", "transformers"},
     "inference_worker": {"gateway", "starlette", "uvicorn", "grpc"},
 }
-#: A command line alone may use both sides.
-COMMAND_LINES = ("cli.py", "cli/", "demo.py", "demo/")
+#: A command line alone may use both sides, and offline scoring, which is one for whole data sets.
+COMMAND_LINES = ("cli.py", "cli/", "demo.py", "demo/", "scoring/")
+#: On top of scoring: models in other engines' processes, and no client.
+ON_SCORING = ("cli/", "scoring/", "integrations/")
 #: The foreign modules that only these files of `common` may import.
-ITS_FILES = {"redis": ("common/connect.py", "common/lean.py")}
+ITS_FILES = {
+    "prometheus_client": ("common/metrics/exposition.py",),
+    "redis": ("common/aiolean.py", "common/connect.py", "common/lean.py"),
+}
 
 
 def sources(package: str) -> list[Path]:
@@ -85,6 +90,18 @@ def test_nobody_imports_a_command_line(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_nobody_below_imports_offline_scoring(package):
+    broken = [
+        edge
+        for edge, module, _, path in edges(package)
+        if module.startswith(("inference_worker.scoring", "inference_worker.integrations"))
+        and not path.relative_to(ROOT / package).as_posix().startswith(ON_SCORING)
+    ]
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_imports_are_absolute(package):
     assert [edge for edge, module, _, _ in edges(package) if module.startswith(".")] == []
 
@@ -130,13 +147,20 @@ def test_a_thin_producer_loads_neither_torch_nor_redis_nor_the_workers_side(modu
     assert heavy & set(loaded) == set()
 
 
+@pytest.mark.parametrize("engine", ["ray", "dask", "spark"])
+def test_a_model_in_another_engine_needs_no_client_and_no_redis(engine):
+    code = f"import sys, inference_worker.integrations.{engine}, inference_worker.scoring.api; print(*sys.modules)"
+
+    assert {"gateway", "redis"} & set(run_python(code).split()) == set()
+
+
 def test_the_clients_are_importable_without_loading_redis():
     loaded = run_python("import sys; from gateway import AsyncClient, Client; print(*sys.modules)").split()
 
     assert {"torch", "redis", "inference_worker"} & set(loaded) == set()
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in sources("common") if path.stem != "__init__"))
-def test_every_module_of_common_can_be_imported_first(module):
+@pytest.mark.parametrize("path", sorted(path for path in sources("common") if path.stem != "__init__"), ids=str)
+def test_every_module_of_common_can_be_imported_first(path):
     """No module needs that another one was imported before it."""
-    run_python(f"import common.{module}")
+    run_python(f"import {'.'.join(path.relative_to(ROOT).with_suffix('').parts)}")

@@ -19,6 +19,7 @@ def all_keys(keys: PoolKeys) -> list[str]:
             "workers",
             "models",
             "tenants",
+            "lanes",
             "limits",
             "rates",
             "traffic",
@@ -52,9 +53,11 @@ def test_a_pools_bookkeeping_is_every_key_that_is_neither_work_nor_of_one_reques
 def test_the_streams_are_the_priorities_from_high_to_low_and_then_their_bulk_lanes():
     names = [stream.removeprefix("iw:{gpu}:") for stream in KEYS.streams]
 
-    assert names == ["high", "normal", "low", "high:bulk", "normal:bulk", "low:bulk"]
-    assert [PRIORITIES[priority_of(stream)] for stream in range(6)] == ["high", "normal", "low"] * 2
-    assert [is_bulk(stream) for stream in range(6)] == [False] * 3 + [True] * 3
+    assert names[:7] == ["high", "normal", "low", "high:bulk", "normal:bulk", "low:bulk", "high:bulk:2"]
+    assert names[-1] == "low:bulk:4"
+    assert [PRIORITIES[priority_of(stream)] for stream in range(15)] == ["high", "normal", "low"] * 5
+    assert [is_bulk(stream) for stream in range(15)] == [False] * 3 + [True] * 12
+    assert [KEYS.number_of(stream.encode()) for stream in KEYS.streams] == [*range(15)]
 
 
 def test_a_pool_with_a_wrong_name_has_no_keys():

@@ -9,7 +9,8 @@ import pytest
 from common.errors import ConfigError, ModelNotFound, ModelUnavailable
 from common.orders import Order
 from common.scripts import Place
-from inference_worker.models.library import Library, Wanted
+from inference_worker.models.jobs import Wanted
+from inference_worker.models.library import Library
 from inference_worker.models.registry import Key, Loaded, Title
 from inference_worker.models.spec import ModelSpec, Residence
 from tests.support.items import FunctionBackend
@@ -188,8 +189,9 @@ def test_the_least_recently_used_model_makes_room() -> None:
 
     assert not library.make_room("model 'c:1'", 1)
     assert library.take_free() == [second]
+    library.closed()
     assert library.make_room("model 'c:1'", 1)
-    assert (library.evictions, library.size) == (1, 1)
+    assert (library.evictions, library.in_memory(9), library.evicted_lately(9)) == (1, {"a:1": 1}, {"b:1": 1})
 
 
 def test_a_pinned_model_is_never_evicted() -> None:
@@ -219,6 +221,7 @@ def test_a_model_in_use_keeps_its_memory_until_it_is_used_no_more() -> None:
     waiting.join(10)
     assert made == [False]
     assert library.take_free() == [loaded]
+    library.closed()
     assert library.make_room("model 'b:1'", 1)
 
 
@@ -250,6 +253,7 @@ def test_what_has_arrived_counts_and_is_lent_only_when_it_is_offered() -> None:
         library.lend(place(1), "a", "2")
     library.abandon()
     assert library.take_free() == [new]
+    library.closed()
     assert library.fits(3)
 
 
@@ -259,6 +263,7 @@ def test_a_retired_model_stays_offered_and_is_waited_for() -> None:
 
     assert not library.retire([A])
     assert library.take_free() == [loaded]
+    library.closed()
     assert library.retire([A])
 
     assert library.lend(place(1), "a", None) == A
@@ -270,4 +275,78 @@ def test_orders_and_wanted_models_are_done_in_the_order_in_which_they_came() -> 
     library.lend(place(1), "a", None)
     library.order(order)
 
-    assert [library.next_job(), library.next_job()] == [Wanted(A), order]
+    assert library.next_job() == Wanted(A)
+    library.done()
+    assert library.next_job() == order
+
+
+def test_two_models_load_at_once_and_each_has_its_room() -> None:
+    # Given room for three, of which one load was promised two
+    library = library_of(A, B, limit=3)
+    assert library.make_room("model 'a:1'", 2)
+
+    # When another one that needs two asks for room
+    made: list[bool] = []
+    waiting = threading.Thread(target=lambda: made.append(library.make_room("model 'b:1'", 2)))
+    waiting.start()
+
+    # Then it waits for the first to come and to go
+    assert not library.fits(2)
+    loaded = Loaded(spec_of(A), FunctionBackend(lambda batch: batch))
+    library.serve(loaded, 2, promised=2)
+    waiting.join(10)
+    assert made == [False]
+    assert library.take_free() == [loaded]
+    library.closed()
+    assert library.make_room("model 'b:1'", 2)
+
+
+def test_room_that_was_made_for_what_does_not_load_is_free_again() -> None:
+    library = library_of(A, limit=3)
+    assert library.make_room("model 'a:1'", 3)
+    assert not library.fits(1)
+
+    library.forgo(3)
+
+    assert library.fits(3)
+
+
+def test_what_another_thread_closes_still_takes_its_memory() -> None:
+    library = library_of(A, B, limit=1)
+    loaded = bring(library, A)
+    assert not library.make_room("model 'b:1'", 1)
+    assert library.take_free() == [loaded]
+
+    made: list[bool] = []
+    waiting = threading.Thread(target=lambda: made.append(library.make_room("model 'b:1'", 1)))
+    waiting.start()
+    assert not library.fits(1)
+    assert library.at_work
+
+    library.closed()
+    waiting.join(10)
+    assert made == [True]
+
+
+def test_of_two_versions_that_load_at_once_each_is_lent_with_its_own_digest() -> None:
+    # Given a model of which one version's files have changed, so that its digest will be another one
+    newer = ("a", "2")
+    library = library_of(A, newer)
+    first, second = (Loaded(spec_of(key), FunctionBackend(lambda batch: batch)) for key in (A, newer))
+    second.backend.weights = "other"
+
+    assert library.serve(second, 1, promised=0)
+    assert not library.serve(first, 1, promised=0)
+
+    assert library.loaded == {A: first, newer: second}
+    assert [title.weights for title in library.registry.versions("a")] == ["w", "other"]
+
+
+def test_what_was_taken_away_while_it_loaded_is_closed_and_not_lent() -> None:
+    library = library_of(A)
+    loaded = Loaded(spec_of(A), FunctionBackend(lambda batch: batch))
+    library.offer("a", [])
+
+    assert not library.serve(loaded, 1, promised=0)
+
+    assert library.take_free() == [loaded]

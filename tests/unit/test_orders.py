@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
@@ -29,12 +30,17 @@ def test_what_a_newer_peer_adds_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"do": "dance"}, "an order must be one of load, unload, reload; got 'dance'"),
+        ({"do": "dance"}, "an order must be one of load, unload, reload, log, profile; got 'dance'"),
         ({"model": "no name"}, "model must be "),
         ({"version": "../1"}, "version must be "),
+        ({"worker": "a b"}, "worker must be "),
+        ({"do": "log", "level": "loud"}, "a log level must be one of debug, info, warning, error; got 'loud'"),
+        ({"do": "log", "level": "info", "logger": "a\n"}, "a logger's name is up to 128 letters"),
+        ({"do": "profile"}, "a profile takes over 0 and at most 600 s; got 0"),
+        ({"do": "profile", "seconds": 601.0}, "a profile takes over 0 and at most 600 s; got 601"),
     ],
 )
-def test_what_is_no_order_is_refused(change: dict[str, str], told: str) -> None:
+def test_what_is_no_order_is_refused(change: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
         decode_order(pack({**asdict(Order("id", "load", "m")), **change}))
 

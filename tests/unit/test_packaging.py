@@ -28,7 +28,7 @@ def files(builder: type[BuilderInterface]) -> set[str]:
         "CONTRIBUTING.md",
         "README.md",
         "benchmarks/__main__.py",
-        "deploy/redis.conf",
+        "deploy/redis/single.conf",
         "docs/models.md",
         "examples/models/minilm/1/model.toml",
         "tests/unit/test_packaging.py",

@@ -14,11 +14,12 @@ from common.errors import Cancelled, DeadlineExceeded, ModelError
 from common.tensor import Array
 from inference_worker.clock import RedisClock
 from inference_worker.holding import Holding
+from inference_worker.infer import WrongRowsError
 from inference_worker.item import Part
 from inference_worker.marks import Marks
 from inference_worker.models.registry import Loaded
 from inference_worker.outcome import Outcome
-from inference_worker.runner import Runner, WrongRowsError
+from inference_worker.runner import Runner
 from tests.support.items import model, part, parts
 
 
@@ -238,3 +239,34 @@ def test_it_counts_rows_padding_and_why_batches_went_out() -> None:
     tally = runner.tally
     assert (tally.batches, tally.rows, tally.useful, tally.padded) == (2, 5, 20, 26)
     assert tally.reasons() == {"full": 1, "idle": 1}
+
+
+# -- what may end the process -----------------------------------------------------------------------------------------
+
+
+def test_what_others_came_to_is_sent_before_a_request_runs_with_which_a_worker_died() -> None:
+    story: list[str] = []
+
+    def infer(batch: Mapping[str, Array]) -> dict[str, Array]:
+        story.append(f"run {batch['x'].ravel().tolist()}")
+        return {"output": batch["x"]}
+
+    holding, loaded = Holding(1000), model(infer)
+    holding.add(
+        part
+        for number, deliveries in ((1, 0), (2, 1), (3, 0))
+        for part in parts(loaded, [float(number)], number=number, deliveries=deliveries, taken_s=float(number))
+    )
+
+    Runner(
+        holding,
+        Marks(RedisClock()),
+        Closing(holding),
+        lambda some, here: story.append("deliver"),
+        settle=lambda: story.append("settle"),
+    ).run()
+
+    at = story.index("run [2.0]")
+    assert story[at - 1] == "settle"
+    assert story.count("settle") == 1
+    assert story[:at].count("deliver") == sum(told.startswith("run") for told in story[:at])

@@ -55,3 +55,11 @@ def test_a_redis_without_a_limit_or_one_that_does_not_tell_takes_no_line() -> No
 
 def test_of_a_worker_that_is_well_there_is_one_line() -> None:
     assert len(printed(state="ready", restarts=0, error="", failed=0).splitlines()) == 5
+
+
+def test_a_pool_whose_load_asks_for_more_workers_than_serve_says_so() -> None:
+    worker = WorkerStatus("host-7-0-0", 9_000, {"state": "ready"})
+    pool = PoolStatus("gpu", {"normal": 9}, 0, None, {}, 0, (worker,), (), {}, 0)
+
+    assert "wants     3 workers, and 1 serve" in "\n".join(lines(pool, QUIET, wanted=3))
+    assert "wants" not in "\n".join(lines(pool, QUIET, wanted=1))

@@ -1,4 +1,4 @@
-"""The door's socket: bound before anything is started, so that a port that is taken is told at once."""
+"""A door's socket: bound before anything is started, so that a port that is taken is told at once."""
 
 from __future__ import annotations
 
