@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 
 from starlette.types import Receive
 
@@ -19,6 +20,17 @@ class Gone(Exception):
     """The client went away in the middle of its request: there is nobody to answer."""
 
 
+class Unread(PayloadTooLarge):
+    """It was refused before all of it had come: closing now would reset the connection, and destroy the answer."""
+
+
+async def drop(receive: Receive) -> None:
+    """Read the rest of a body that nobody wants, while it comes in time."""
+    with suppress(TimeoutError):
+        while (await receive()).get("more_body"):
+            pass
+
+
 class Bodies:
     """The bound of one body; how long it may take the connection knows."""
 
@@ -28,7 +40,7 @@ class Bodies:
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive, holding: Holding) -> bytes:
         """The whole body. Raises PayloadTooLarge, Overloaded, InvalidRequest, Refusal (408, 415) and Gone."""
         declared = _declared(headers.get(b"content-length"))
-        self._check(declared)
+        self._check(declared, Unread)
         holding.take(declared)
         try:
             data = await self._received(receive, holding)
@@ -49,16 +61,16 @@ class Bodies:
         while message["type"] == "http.request":
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
-            self._check(size)
+            self._check(size, Unread if message.get("more_body") else PayloadTooLarge)
             holding.take(size)
             if not message.get("more_body"):
                 return b"".join(chunks)
             message = await receive()
         raise Gone
 
-    def _check(self, size: int) -> None:
+    def _check(self, size: int, error: type[PayloadTooLarge] = PayloadTooLarge) -> None:
         if size > self._most:
-            raise PayloadTooLarge(f"a body must have at most {self._most} bytes; got {size}")
+            raise error(f"a body must have at most {self._most} bytes; got {size}")
 
     def _inflated(self, data: bytes, encoding: bytes, holding: Holding) -> bytes:
         wbits = _WBITS.get(encoding)

@@ -1,6 +1,6 @@
 """One route: who asks, his request, the handler's answer or an error in the dialect's shape.
 
-Whoever goes away before he is answered cancels the task that this runs in, and with it his work: `cycle.py`.
+Whoever goes away before he is answered cancels the task that this runs in, and with it his work: `connection.py`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from gateway.access.bearer import bearer_of
 from gateway.access.tenant import ANYBODY, Tenant
 from gateway.door.memory import Holding
 from gateway.door.service import Service
-from gateway.http.bodies import Bodies, Gone
-from gateway.http.cycle import BODILESS
+from gateway.http.bodies import Bodies, Gone, Unread, drop
 from gateway.http.status import Headers, Refusal, Trouble, headers_of, status_of
 
 log = logging.getLogger(__name__)
 
 #: Such pieces of an answer go out one by one: a reader who stops holds up no more than one of them.
 PIECE = 256 * 1024
+
+#: These have no body, and say nothing of its length.
+BODILESS = (204, 304)
 
 JSON = (b"content-type", b"application/json")
 #: What a body may say that it is. Browsers send these to another site only after asking it (CORS).
@@ -107,6 +109,10 @@ class Endpoint:
             if not self._open:
                 request.identify()
             answer = await self._handler(request)
+        except Unread as trouble:
+            request.close()
+            await self._send_early(self._refused(trouble), receive, send)
+            return
         except (InferenceError, Refusal) as trouble:
             answer = self._refused(trouble)
         except Gone:
@@ -121,13 +127,23 @@ class Endpoint:
     def _refused(self, trouble: Trouble) -> Answer:
         return Answer(status_of(trouble), [JSON, *headers_of(trouble)], self._shape(trouble))
 
-    async def _send(self, answer: Answer, send: Send) -> None:
+    async def _send_early(self, answer: Answer, receive: Receive, send: Send) -> None:
+        """While the body still comes; what is left of it is dropped before the connection is closed."""
+        await self._begin(answer, send)
+        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        await drop(receive)
+        await send({"type": "http.response.body"})
+
+    async def _begin(self, answer: Answer, send: Send) -> None:
         headers = list(answer.headers)
         if answer.status not in BODILESS:
             headers.append((b"content-length", b"%d" % len(answer.body)))
         if self._door.service.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+
+    async def _send(self, answer: Answer, send: Send) -> None:
+        await self._begin(answer, send)
         body = answer.body
         if len(body) > PIECE:
             view = memoryview(body)

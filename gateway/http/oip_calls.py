@@ -9,14 +9,13 @@ from typing import Any
 from starlette.routing import Route
 
 from common.errors import InvalidRequest
-from common.names import check_name, check_pool
 from common.orders import LOAD, UNLOAD
 from gateway.door.directory import Served
 from gateway.http import etag, jsontensors, oip
 from gateway.http.endpoint import JSON, Answer, Door, Endpoint, Handler, Request
 from gateway.http.status import Headers, Refusal
 from gateway.oip import models
-from gateway.oip.parameters import UNSUPPORTED
+from gateway.oip.parameters import UNSUPPORTED, ordered
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -138,18 +137,10 @@ class Unsupported:
 
 
 async def _order(request: Request, do: str) -> Answer:
-    """Of all versions, or of the one in `parameters.version`; in the model's pool, or `parameters.pool`."""
     parameters = (await _message(request)).get("parameters") or {}
     if not isinstance(parameters, dict):
         raise InvalidRequest("parameters must be an object")
-    version, pool = parameters.get("version"), parameters.get("pool")
-    await request.service.order(
-        request.tenant,
-        do,
-        check_name("model", request.path["model"]),
-        None if version is None else check_name("parameters.version", version),
-        None if pool is None else check_pool(pool),
-    )
+    await request.service.order(request.tenant, do, *ordered(request.path["model"], parameters))
     return Answer()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -36,7 +37,7 @@ class HttpEntrance:
 
     def __init__(self, service: Service, settings: DoorSettings, address: Address) -> None:
         self._address = address
-        self._sweep = Sweep(settings.slow_s, settings.keep_alive_s)
+        self._sweep = Sweep(settings.slow_s)
         self._server = Server(_config(settings, service, self._sweep))
         self._running: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -75,6 +76,6 @@ def _config(settings: DoorSettings, service: Service, sweep: Sweep) -> uvicorn.C
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        date_header=False,
+        timeout_keep_alive=math.ceil(settings.keep_alive_s),
         timeout_graceful_shutdown=int(settings.drain_s),
     )

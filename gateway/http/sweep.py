@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import Protocol
 
 #: What is looked at so often is late by a quarter of its bound at most.
@@ -26,19 +25,18 @@ class Watched(Protocol):
 
 
 class Sweep:
-    """`now` and `date` are those of the last look. Times in seconds."""
+    """`now` is the time of the last look. Times in seconds."""
 
-    def __init__(self, slow_s: float, keep_alive_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.interval_s = min(_MOST_S, slow_s / _LOOKS, keep_alive_s / _LOOKS)
+    def __init__(self, slow_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.interval_s = min(_MOST_S, slow_s / _LOOKS)
         # The clock stands still between two looks: without the interval it would be late too soon.
         self.slow_s = slow_s + self.interval_s
-        self.keep_alive_s = keep_alive_s + self.interval_s
-        self._clock = clock
         self.watched: set[Watched] = set()
-        self._tell_time()
+        self._clock = clock
+        self.now = clock()
 
     def look(self) -> None:
-        self._tell_time()
+        self.now = self._clock()
         for one in [one for one in self.watched if one.due <= self.now]:
             one.late()
 
@@ -47,8 +45,3 @@ class Sweep:
         while True:
             await asyncio.sleep(self.interval_s)
             self.look()
-
-    def _tell_time(self) -> None:
-        self.now = self._clock()
-        #: The header Date, as it stands in an answer.
-        self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"

@@ -143,8 +143,8 @@ def test_a_head_that_is_too_large_is_refused_however_it_comes(door: Gateway) -> 
 def test_a_body_that_is_refused_is_read_so_that_the_answer_arrives(door: Gateway) -> None:
     """Closing at once would reset the connection, and with it the answer that is on its way."""
     with dial(door.address) as connection:
-        connection.sendall(f"{HEAD}Content-Length: 100000000\r\n\r\n".encode())
-        for _ in range(40):
+        connection.sendall(f"{HEAD}Content-Length: 70000000\r\n\r\n".encode())
+        for _ in range(700):
             connection.sendall(b" " * 100_000)
         answer = rest(connection)
 
@@ -170,6 +170,12 @@ def test_a_slow_body_is_408_in_its_dialect(hasty: str) -> None:
 
 def test_a_slow_head_is_408(hasty: str) -> None:
     assert statuses(said(hasty, b"GET /v2 HT")) == [408]
+
+
+def test_a_refused_body_is_read_no_longer_than_a_wanted_one(hasty: str) -> None:
+    answer = said(hasty, f"{HEAD}Content-Length: 100000000\r\n\r\n".encode(), b" " * 100_000)
+
+    assert (statuses(answer), b"payload_too_large" in answer) == ([413], True)
 
 
 def test_an_idle_connection_is_closed_without_a_word(hasty: str) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import CommandLine, command_line
+from tests.support.command import CommandLine
 from tests.support.echo_worker import EchoWorker
-from tests.support.gateways import Gateway, gateway
+from tests.support.gateways import Gateway, gateway, new_key
 from tests.support.http import Said, ask
 from tests.support.waiting import wait_until
 
@@ -140,18 +140,6 @@ def test_a_slow_reader_gets_all_of_a_long_answer_and_holds_up_nobody(door: Gatew
 # Keys
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Any:
-    with command_line(tmp_path) as it:
-        yield it
-
-
-def key(shell: CommandLine, *arguments: str) -> str:
-    done = shell.run("keys", "create", *arguments, "--keys", "keys.json")
-    assert done.code == 0, done.err
-    return done.out.strip()
-
-
 def with_key(text: str) -> dict[str, str]:
     return {"authorization": f"Bearer {text}"}
 
@@ -159,7 +147,7 @@ def with_key(text: str) -> dict[str, str]:
 def test_keys_are_asked_for_made_and_revoked_while_the_door_is_open(
     redis_url: str, worker: EchoWorker, shell: CommandLine
 ) -> None:
-    acme = key(shell, "acme", "--model", "echo", "--priority", "low")
+    acme = new_key(shell, "acme", "--model", "echo", "--priority", "low")
     keys = str(shell.folder / "keys.json")
     with gateway(redis_url, worker.broker.pool, shell.folder, "--keys", keys) as door:
 
@@ -176,7 +164,7 @@ def test_keys_are_asked_for_made_and_revoked_while_the_door_is_open(
         load = ask(door.address, "POST", "/v2/repository/models/echo/load", {}, **with_key(acme))
         assert load.status == 403
         # When another is made, and the first revoked, Then the door follows
-        other = key(shell, "other")
+        other = new_key(shell, "other")
         wait_until(lambda: infer("upper", other).status != 401, "the new key is known")
         assert shell.run("keys", "revoke", acme.split("_")[1], "--keys", keys).code == 0
         wait_until(lambda: infer("echo", acme).status == 401, "the old key is refused")
@@ -184,7 +172,7 @@ def test_keys_are_asked_for_made_and_revoked_while_the_door_is_open(
 
 
 def test_a_job_is_its_tenants_alone(redis_url: str, worker: EchoWorker, shell: CommandLine) -> None:
-    acme, other = key(shell, "acme"), key(shell, "other")
+    acme, other = new_key(shell, "acme"), new_key(shell, "other")
     keys = str(shell.folder / "keys.json")
     with gateway(redis_url, worker.broker.pool, shell.folder, "--keys", keys) as door:
         said = ask(door.address, "POST", "/jobs", {"model": "echo", "inputs": {"x": 1}}, **with_key(acme))
