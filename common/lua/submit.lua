@@ -54,15 +54,16 @@ if known > 0 then
   waiting = redis.call('MGET', unpack(waiters_keys))
 end
 
+-- What was trimmed away or deleted by hand is never completed, and keeps nobody out: an idle pool has none.
+if backlog == 0 and redis.call('EXISTS', TENANTS) == 1 then
+  redis.call('DEL', TENANTS, LANES)
+end
+
 -- Counted while there is a bound, with what each entry says it was counted for: exact for those, whatever happens to
--- them, and an idle pool has none.
+-- them.
 local bytes, bytes_before
 if bytes_bound then
   bytes_before = tonumber(redis.call('HGET', TENANTS, ':bytes') or 0)
-  if backlog == 0 and bytes_before > 0 then
-    redis.call('HDEL', TENANTS, ':bytes')
-    bytes_before = 0
-  end
   bytes = bytes_before
 end
 

@@ -115,7 +115,7 @@ def read_jwks(source: str, text: bytes) -> dict[str, PublicKey]:
         listed = json.loads(text)["keys"]
         if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
             raise TypeError("keys must be a list of objects")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ConfigError(f'{shorten(source)} is no JWKS, {{"keys": [...]}}: {error!r}') from None
     found: dict[str, PublicKey] = {}
     for one in listed:

@@ -67,7 +67,7 @@ def read_keyring(raw: Mapping[str, str]) -> Keyring:
                 tenants[name.removeprefix(TENANT)] = _tenant(json.loads(text))
             elif name.startswith(CLAIM):
                 claims[check_rule(name.removeprefix(CLAIM))] = check_name("tenant", json.loads(text)["tenant"])
-        except (ValueError, TypeError, KeyError, InvalidRequest, ConfigError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, InvalidRequest, ConfigError) as error:
             log.warning("the access record %s is passed over: %s", shorten(name), error)
     return Keyring(keys, tenants, claims)
 

@@ -92,7 +92,7 @@ class BrokerStore:
     def read(self) -> dict[str, str]:
         with broker_errors():
             found = self._redis.execute_command("HGETALL", ACCESS)
-        return {name: text.decode() for name, text in models_read(found).items()}
+        return {name: text.decode(errors="replace") for name, text in models_read(found).items()}
 
     def put(self, name: str, text: str) -> None:
         with broker_errors():

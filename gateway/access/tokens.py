@@ -50,7 +50,7 @@ class Tokens:
     def verify(self, text: str) -> Claims:
         """What a good token claims. Raises Unauthenticated."""
         known = self._known.get(text)
-        if known is not None and self._clock() < known["exp"] + self._issuer.leeway_s:
+        if known is not None and self._clock() < float(known["exp"]) + self._issuer.leeway_s:
             return known
         claims = self._verified(text)
         if len(self._known) >= _MOST_KNOWN:

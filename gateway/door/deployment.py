@@ -117,10 +117,7 @@ def _meter(settings: DoorSettings) -> DoorMeter | None:
         return None
     from gateway.door.meter import DoorMeter
 
-    try:
-        return DoorMeter(Path(settings.metrics))
-    except OSError as error:
-        raise ConfigError(f"the metrics cannot be kept: {error}; make room there, or leave out --metrics") from error
+    return DoorMeter(Path(settings.metrics))
 
 
 def _kind(meter: DoorMeter | None) -> Callable[..., Service]:

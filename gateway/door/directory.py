@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from common.aiobroker import AsyncBroker
 from common.errors import ModelNotFound
-from common.orders import label_of
+from common.versions import label_of
 from gateway.catalog import Catalog, ModelInfo, catalog_of
 from gateway.door import chains
 from gateway.ensembles.ensemble import Ensemble

@@ -16,6 +16,7 @@ from common.metrics.declared import (
     DOOR_TENANT_REQUESTS,
     DOOR_UNDER_WAY,
     DOOR_WAITING,
+    NOBODY,
     OTHER,
     Metric,
 )
@@ -23,8 +24,6 @@ from common.metrics.recording import Histogram, Number, Recorder
 from gateway.door.limiter import Limiter
 from gateway.result import Result
 
-#: What the label says where nobody has named himself, as a door without keys does not ask. No tenant's name begins so.
-NOBODY = "-"
 #: The bound of a refusal that names none: the door's own.
 LIMITER = "limiter"
 #: How often the limiter is looked at: it costs a request nothing.
@@ -32,7 +31,7 @@ LOOK_S = 1.0
 
 
 class DoorMeter:
-    """Raises OSError where there is no room for its file."""
+    """Raises ConfigError where there is no room for its file."""
 
     def __init__(self, path: Path) -> None:
         self._recorder = Recorder(path)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from common.connect import connect, disconnect
-from common.errors import ConfigError, InferenceError, InvalidRequest, ModelUnavailable, Overloaded
+from common.errors import ConfigError, InferenceError, InvalidRequest, ModelNotFound, ModelUnavailable, Overloaded
 from common.orders import RELOAD, Report
 from common.tracing import Tracing
 from gateway.access.guard import Guard
@@ -82,7 +82,8 @@ class Service:
         except InferenceError as error:
             if isinstance(error, Overloaded):
                 self._gate.refused()
-            self.statistics.failed(call.model, call.version, self._clock() - began_s)
+            if not isinstance(error, ModelNotFound):
+                self.statistics.failed(call.model, call.version, self._clock() - began_s)
             raise
         finally:
             self._gate.leave(place, took_s)

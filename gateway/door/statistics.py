@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.names import MAX_NAME
 from gateway.result import Result
+
+#: Titles that callers may make up; what answers is always counted.
+MOST = 1024
 
 
 @dataclass(slots=True)
@@ -42,7 +46,11 @@ class Statistics:
         counts.compute_s += timings.compute_us / 1e6
 
     def failed(self, model: str, version: str | None, took_s: float) -> None:
-        counts = self._of(model, version or "")
+        """Of what has never answered only the first ones are counted, and no name of any length."""
+        title = model, version or ""
+        if title not in self._models and (len(self._models) >= MOST or max(map(len, title)) > MAX_NAME):
+            return
+        counts = self._of(*title)
         counts.failed += 1
         counts.failed_s += took_s
 

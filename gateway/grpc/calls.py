@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from common.errors import ModelNotFound
-from common.names import check_name, check_pool
 from common.orders import LOAD, UNLOAD
 from gateway.door.directory import Served
 from gateway.door.memory import Holding
@@ -15,7 +13,7 @@ from gateway.grpc.infer import fill, parse
 from gateway.grpc.pb import inference_pb2 as pb
 from gateway.grpc.traced import traced
 from gateway.oip import models
-from gateway.oip.parameters import UNSUPPORTED
+from gateway.oip.parameters import UNSUPPORTED, ordered
 
 
 async def server_live(request: Request) -> pb.ServerLiveResponse:
@@ -141,15 +139,6 @@ async def _served(request: Request) -> Served:
 
 
 async def _order(request: Request, do: str) -> None:
-    """Of all versions, or of the one in `parameters.version`; in the model's pool, or `parameters.pool`."""
     message = request.message
-    parameters: Any = message.parameters
-    version = parameters["version"].string_param if "version" in parameters else None
-    pool = parameters["pool"].string_param if "pool" in parameters else None
-    await request.service.order(
-        request.tenant,
-        do,
-        check_name("model_name", message.model_name),
-        None if version is None else check_name("parameters.version", version),
-        None if pool is None else check_pool(pool),
-    )
+    parameters = {name: one.string_param for name, one in message.parameters.items()}
+    await request.service.order(request.tenant, do, *ordered(message.model_name, parameters))

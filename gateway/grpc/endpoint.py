@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Never
 
@@ -106,6 +107,7 @@ class Unary:
             status = StatusCode.INTERNAL
             await refuse(context, fault(error))
         finally:
+            arrived.drop()
             count(self._service, status, began_s)
 
 
@@ -120,7 +122,11 @@ class Unsupported:
 
 
 async def refuse(context: Context, error: InferenceError) -> Never:
-    """End the call with an error. Raises gRPC's AbortError."""
+    """End the call with an error. Raises gRPC's AbortError.
+
+    gRPC's context keeps what it raises, and so a cycle: what the frames of the error held would wait for the collector.
+    """
+    traceback.clear_frames(error.__traceback__)
     await context.abort(STATUS[error.code], details_of(error), trailing_of(error))
 
 

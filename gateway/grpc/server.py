@@ -14,11 +14,12 @@ from grpc_reflection.v1alpha import reflection
 from common.errors import ConfigError
 from gateway.door.service import Service
 from gateway.door.settings import Address, DoorSettings
+from gateway.grpc.asked import Asked, Unread
 from gateway.grpc.calls import HANDLERS, OPEN, REFUSED
 from gateway.grpc.endpoint import Unary, Unsupported
 from gateway.grpc.health import Health
 from gateway.grpc.pb import inference_pb2 as pb
-from gateway.grpc.reading import reader_of
+from gateway.grpc.reading import Arrived, reader_of
 from gateway.grpc.stream import Streams
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -75,18 +76,20 @@ def _handlers(service: Service, streams: Streams) -> grpc.GenericRpcHandler:
             reader_of(GetMessageClass(method.input_type)),
             GetMessageClass(method.output_type).SerializeToString,
         )
-        found[method.name] = (
-            grpc.stream_stream_rpc_method_handler(streams.answer, read, write)
-            if method.name == STREAM
-            else grpc.unary_unary_rpc_method_handler(_unary(service, method.name).answer, read, write)
-        )
-    return grpc.method_handlers_generic_handler(SERVICE.full_name, found)
+        found[method.name] = _handler(service, streams, method.name, read, write)
+    open = frozenset(f"/{SERVICE.full_name}/{name}" for name in (*OPEN, *REFUSED))
+    return Asked(service, grpc.method_handlers_generic_handler(SERVICE.full_name, found), open)
 
 
-def _unary(service: Service, name: str) -> Unary | Unsupported:
-    if name in REFUSED:
-        return Unsupported(REFUSED[name])
-    return Unary(service, OPEN[name], open=True) if name in OPEN else Unary(service, HANDLERS[name])
+def _handler(
+    service: Service, streams: Streams, name: str, read: Callable[[bytes], Arrived], write: Callable[[Any], bytes]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    if name == STREAM:
+        return grpc.stream_stream_rpc_method_handler(streams.answer, read, write)
+    if name in HANDLERS:
+        return grpc.unary_unary_rpc_method_handler(Unary(service, HANDLERS[name]).answer, read, write)
+    open = Unary(service, OPEN[name], open=True) if name in OPEN else Unsupported(REFUSED[name])
+    return grpc.stream_stream_rpc_method_handler(Unread(open).answer, None, write)
 
 
 def _options(settings: DoorSettings) -> list[tuple[str, int]]:

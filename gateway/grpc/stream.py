@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import grpc.aio
 from grpc import StatusCode
 
-from common.errors import InferenceError
+from common.errors import InferenceError, InvalidRequest
 from gateway.door.retry import retry_ms
 from gateway.door.service import Service
 from gateway.grpc.calls import infer_into
 from gateway.grpc.endpoint import Context, Request, count, fault, refuse
 from gateway.grpc.pb import inference_pb2 as pb
-from gateway.grpc.reading import Arrived
+from gateway.grpc.reading import NOTHING, Arrived
 from gateway.grpc.status import STATUS
 
 #: Triton's name for "there is no further answer to this request": here every answer is the last.
 _FINAL = "triton_final_response"
-#: Of a stream that has just been opened.
-_NOTHING = Arrived(None, 0)
 _DRAINING = "the gateway is going away: what it had read is answered, send the others to a new stream"
 
 
@@ -43,7 +42,7 @@ class Streams:
             await context.abort(StatusCode.UNAVAILABLE, _DRAINING)
         stream = Stream(self._service, self._most, context)
         try:
-            Request(self._service, _NOTHING, context).identify()
+            Request(self._service, NOTHING, context).identify()
         except InferenceError as error:
             await refuse(context, error)
         self._open.add(stream)
@@ -125,8 +124,8 @@ def _failed(arrived: Arrived, error: InferenceError) -> pb.ModelStreamInferRespo
     """With the request's id, and the code and the wait as parameters, for whoever looks there."""
     response = pb.ModelStreamInferResponse(error_message=error.message)
     told = response.infer_response
-    if isinstance(arrived.found, pb.ModelInferRequest):
-        told.id = arrived.found.id
+    with suppress(InvalidRequest):
+        told.id = arrived.message().id
     told.parameters[_FINAL].bool_param = True
     told.parameters["error_code"].string_param = error.code
     if (wait_ms := retry_ms(error)) is not None:

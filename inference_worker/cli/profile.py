@@ -15,6 +15,7 @@ from common.errors import ConfigError
 from common.orders import MAX_PROFILE_S, PROFILE, Order
 from common.text import describe, printable
 from inference_worker.cli.options import FiniteRange, answering, broker_option
+from inference_worker.processes.profiling import PREFIX, file_name
 from inference_worker.supervision.host import host_name
 
 if TYPE_CHECKING:
@@ -111,11 +112,20 @@ def _py_spy(pid: int, seconds: float, target: Path) -> None:
         )
 
 
+def _is_a_profile(written: Path, worker: WorkerStatus) -> bool:
+    """Whether a profiler of that worker has made this file: where it is, a worker says, and that may be anywhere."""
+    folder = written.parent
+    # Not by its place: the worker's TMPDIR may be another than ours.
+    made = folder.is_absolute() and folder.name.startswith(PREFIX)
+    named = written.name == file_name(worker.name)
+    return made and named and written.is_file() and not (folder.is_symlink() or written.is_symlink())
+
+
 def _brought(worker: WorkerStatus, written: Path, target: Path) -> str:
     """Where the worker's file is now: here, or on its host."""
     host = worker.about.get("host")
-    if host != host_name() or not written.exists():
-        return f"{host}:{written}"
+    if host != host_name() or not _is_a_profile(written, worker):
+        return printable(f"{host}:{written}")
     shutil.move(written, target)
     try:
         written.parent.rmdir()

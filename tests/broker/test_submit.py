@@ -266,6 +266,20 @@ def test_a_tenant_at_its_bound_is_refused_and_others_are_not(broker, redis_clien
     assert tenants(redis_client, broker) == {"acme": 2, "other": 1}
 
 
+def test_what_somebody_trimmed_away_keeps_no_tenant_from_an_idle_pool(broker, redis_client):
+    # Given a tenant at its bound, in a lane of its own, and who may XADD with MAXLEN
+    broker.set_limits(tenant=40)
+    submit(broker, *(request(f"a{i}", tenant="acme") for i in range(40)))
+    assert isinstance(submit(broker, request("a40", tenant="acme"))[0], Overloaded)
+
+    for stream in broker.keys.streams:
+        redis_client.xtrim(stream, maxlen=0)
+
+    assert submit(broker, request("b", tenant="acme")) == [QUEUED]
+    assert tenants(redis_client, broker) == {"acme": 1}
+    assert not redis_client.exists(broker.keys.lanes)
+
+
 def test_a_finished_request_gives_its_place_back_to_the_tenant(broker, redis_client):
     broker.set_limits(tenant=1)
     submit(broker, request("a", tenant="acme"))

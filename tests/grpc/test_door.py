@@ -16,9 +16,9 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.support.command import MODELS, ROOT, CommandLine, command_line
+from tests.support.command import MODELS, ROOT, CommandLine
 from tests.support.echo_worker import EchoWorker
-from tests.support.gateways import gateway
+from tests.support.gateways import gateway, new_key
 from tests.support.grpc import ask, infer, request
 from tests.support.http import ask as ask_http
 from tests.support.redis_server import redis_server
@@ -34,18 +34,6 @@ Code = grpc.StatusCode
 SERVICE = "inference.GRPCInferenceService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Any:
-    with command_line(tmp_path) as it:
-        yield it
-
-
-def key(shell: CommandLine, *arguments: str) -> str:
-    done = shell.run("keys", "create", *arguments, "--keys", "keys.json")
-    assert done.code == 0, done.err
-    return done.out.strip()
 
 
 def health(channel: Any, service: str = "") -> int:
@@ -105,7 +93,7 @@ def test_reflection_shows_the_services_and_the_proto_file(channel: Any) -> None:
 def test_keys_are_asked_for_and_a_tenant_has_its_models_and_priority(
     redis_url: str, worker: EchoWorker, shell: CommandLine
 ) -> None:
-    acme = key(shell, "acme", "--model", "echo", "--priority", "low")
+    acme = new_key(shell, "acme", "--model", "echo", "--priority", "low")
     keys = str(shell.folder / "keys.json")
     with (
         gateway(redis_url, worker.broker.pool, shell.folder, "--keys", keys, doors=("grpc",)) as door,
@@ -158,6 +146,18 @@ def test_it_wants_to_know_where_to_listen(shell: CommandLine) -> None:
 
     assert done.code == 2
     assert "--grpc" in done.error
+
+
+def test_a_port_is_shared_neither_with_another_gateway_nor_by_two_protocols(
+    redis_url: str, pool: str, tmp_path: Path, shell: CommandLine
+) -> None:
+    with gateway(redis_url, pool, tmp_path, "--workers", "2") as first:
+        second = shell.run("gateway", "--grpc", first.address, "--broker", redis_url)
+        both = shell.run("gateway", "--http", "127.0.0.1:1", "--grpc", "127.0.0.1:1", "--broker", redis_url)
+
+    assert (second.code, both.code) == (78, 78)
+    assert f"{first.address}: Address already in use" in second.error
+    assert "a port of its own" in both.error
 
 
 def test_up_opens_it_beside_its_workers(shell: CommandLine) -> None:

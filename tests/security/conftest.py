@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.security.guarded import Guarded, guarded
-from tests.support.command import CommandLine, command_line
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +21,3 @@ def wiped(secured: Guarded) -> Guarded:
     secured.admin.flushall()
     secured.refused()
     return secured
-
-
-@pytest.fixture
-def shell(tmp_path) -> Iterator[CommandLine]:
-    """An empty folder to run commands in. At the end no process and no file of them may be left."""
-    with command_line(tmp_path) as it:
-        yield it

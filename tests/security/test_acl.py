@@ -22,7 +22,7 @@ from common.tensor import to_tensor
 from gateway import AsyncClient, Client
 from gateway.admin.manage import Manager
 from gateway.admin.pools import Admin
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from tests.security.guarded import POOL, USERS, Guarded, password
 from tests.support.command import CommandLine
 from tests.support.gateways import gateway

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from common.connect import broker_errors, check_url, connect, connect_async, hide_password
+from common.brokerurl import check_url, hide_password
+from common.connect import broker_errors, connect, connect_async
 from common.embedded import EmbeddedRedis
 from common.errors import AccessDenied, ConfigError, InferenceError
 from gateway import Client

@@ -117,7 +117,7 @@ def test_keys_that_do_not_sign_are_passed_over(keys: dict[str, SigningKey]) -> N
     assert read_jwks("jwks.json", json.dumps({"keys": told}).encode()) == {}
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b'{"keys": 1}', b'{"keys": [1]}', b"<html>"])
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"keys": 1}', b'{"keys": [1]}', b"<html>", b"[" * 100_000])
 def test_what_is_no_jwks_is_said(text: bytes) -> None:
     with pytest.raises(ConfigError, match=r"jwks\.json.* is no JWKS"):
         read_jwks("jwks.json", text)
@@ -159,6 +159,12 @@ def test_a_remembered_token_expires(file: Path, keys: dict[str, SigningKey]) -> 
     now[0] += 60 + issuer.leeway_s
     with pytest.raises(Unauthenticated, match="not among those"):
         accepting.verify(token)
+
+
+def test_a_token_that_expires_in_words_is_good_twice(file: Path, keys: dict[str, SigningKey]) -> None:
+    accepting, token = tokens(file), keys["RSA"].sign("RS256", exp=str(int(time.time()) + 60))
+
+    assert accepting.verify(token) == accepting.verify(token)
 
 
 def test_a_url_is_asked_seldom_and_sooner_for_a_key_that_nobody_knows() -> None:
