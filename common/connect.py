@@ -1,11 +1,4 @@
-"""A broker URL to a Redis client: one server, Sentinel or Cluster, sync or asyncio. Nobody else imports redis.
-
-    redis://[[user]:password@]host[:port][/db]            rediss:// with TLS
-    unix://[[user]:password@]/path/to/redis.sock[?db=0]
-    redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[?db=0]     rediss+sentinel://
-    redis+cluster://[[user]:password@]host[:port][,host[:port]...]                     rediss+cluster://
-
-Behind a ? may stand `db`, `password_file` (credentials.py) and, over TLS, the options of tls.py.
+"""From a broker URL to a Redis client: one server, Sentinel or Cluster, sync or asyncio. Nobody else imports redis.
 
 redis is imported when the first connection is made: it takes longer to import than all of the client.
 """
@@ -15,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from common import credentials, tls
+from common.brokerurl import check_url, database_of, hosts_of, kind_of, options_of, service_of
 from common.errors import (
     AccessDenied,
     BrokerRefuses,
     BrokerUnavailable,
-    ConfigError,
     InferenceError,
     InternalError,
 )
@@ -36,9 +29,6 @@ if TYPE_CHECKING:
 BLOCK_MS = 1000
 CONNECT_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 10.0
-DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
-FORMS = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-_SCHEMES = ("redis", "rediss", "unix", *(f"{plain}+{kind}" for plain in ("redis", "rediss") for kind in DEFAULT_PORTS))
 
 # In front, as everywhere; of an error inside a script Redis 6.2 tells in the middle, some with a hyphen.
 _ERROR_WORD = re.compile(r"(?:^|: -?)([A-Z]{3,})(?= |$)")
@@ -64,15 +54,17 @@ def connect(url: str, socket_timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis
 
     parts = check_url(url)
     options = {**_options(parts), **_timeouts(socket_timeout_s)}
-    kind = _kind(parts)
+    kind = kind_of(parts)
     if kind == "sentinel":
-        sentinel = redis.sentinel.Sentinel(_hosts(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts))
+        sentinel = redis.sentinel.Sentinel(
+            hosts_of(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts)
+        )
         master: redis.Redis = sentinel.master_for(
-            _service(parts), redis_class=LeanRedis, db=_database(parts), **options, **_security(parts)
+            service_of(parts), redis_class=LeanRedis, db=database_of(parts), **options, **_security(parts)
         )
         return master
     if kind == "cluster":
-        nodes = [redis.cluster.ClusterNode(host, port) for host, port in _hosts(parts)]
+        nodes = [redis.cluster.ClusterNode(host, port) for host, port in hosts_of(parts)]
         with broker_errors():  # the only form that connects at once: it asks the nodes for their slots
             cluster: Any = redis.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
         return cluster  # type: ignore[no-any-return]
@@ -89,17 +81,17 @@ def connect_async(url: str) -> redis.asyncio.Redis:
 
     parts = check_url(url)
     options = _options(parts, asyncio=True)
-    kind = _kind(parts)
+    kind = kind_of(parts)
     if kind == "sentinel":
         sentinel = redis.asyncio.sentinel.Sentinel(
-            _hosts(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts)
+            hosts_of(parts), sentinel_kwargs=_sentinel_options(parts), **_security(parts)
         )
         master: redis.asyncio.Redis = sentinel.master_for(
-            _service(parts), redis_class=AsyncLeanRedis, db=_database(parts), **options, **_security(parts)
+            service_of(parts), redis_class=AsyncLeanRedis, db=database_of(parts), **options, **_security(parts)
         )
         return master
     if kind == "cluster":
-        nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in _hosts(parts)]
+        nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in hosts_of(parts)]
         cluster: Any = redis.asyncio.RedisCluster(startup_nodes=nodes, **_cluster_options(), **_security(parts))
         return cluster  # type: ignore[no-any-return]
     client: redis.asyncio.Redis = AsyncLeanRedis.from_url(_place(parts), **options, **_identity(parts), **_tls(parts))
@@ -138,44 +130,6 @@ def disconnect(client: redis.Redis) -> None:
     else:
         client.connection_pool.disconnect()
     client.close()
-
-
-def is_cluster(url: str) -> bool:
-    """Whether pools live on different servers, so that one blocking read covers one pool only."""
-    return _kind(check_url(url)) == "cluster"
-
-
-def check_url(url: str) -> SplitResult:
-    """The parts of a broker URL. Raises ConfigError, without the password in its text."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES:
-            raise ValueError(f"it must start with {FORMS}")
-        _check_place(parts)
-        _check_options(parts)
-    except ValueError as error:
-        raise ConfigError(f"broker URL '{hide_password(url)}' is malformed: {error}") from None
-    return parts
-
-
-def hide_password(url: str) -> str:
-    """`url` as it may be shown: the password is replaced by ***, and so is what it sets that we do not know."""
-    scheme, separator, rest = url.rpartition("://")
-    credentials_, at, place = rest.rpartition("@")
-    place, mark, query = place.partition("?")
-    behind = mark + "&".join(map(_hide_option, query.split("&")))
-    if not at:
-        # `redis://:secret` lacks its host: what stands where a port would is no port, so it may be the password.
-        return scheme + separator + re.sub(r":(?!\d{1,5}(?:[/,]|$))[^/,\]]+(?=[/,]|$)", ":***", place) + behind
-    user, colon, _ = credentials_.partition(":")
-    return f"{scheme}{separator}{user}{':***' if colon else ''}@{place}{behind}"
-
-
-def _hide_option(text: str) -> str:
-    name = text.partition("=")[0]
-    if name in ("db", credentials.PASSWORD_FILE, *tls.OPTIONS):
-        return text
-    return "password=***" if name == "password" else "***" if text else ""
 
 
 class _BrokerErrors:
@@ -295,96 +249,25 @@ def _sentinel_options(parts: SplitResult) -> dict[str, Any]:
     return {**tcp_options(), **_timeouts(), **_security(parts)}
 
 
-def _kind(parts: SplitResult) -> str:
-    return parts.scheme.partition("+")[2]
-
-
 def _security(parts: SplitResult) -> dict[str, Any]:
     return {**_identity(parts), **_tls(parts), "ssl": parts.scheme.startswith("rediss")}
 
 
 def _identity(parts: SplitResult) -> dict[str, Any]:
     user = unquote(parts.username) if parts.username else None
-    path = _option(parts, credentials.PASSWORD_FILE)
+    path = options_of(parts).get(credentials.PASSWORD_FILE)
     if path is not None:
         return {"credential_provider": credentials.FromFile(user, path)}
     return {"username": user, "password": unquote(parts.password) if parts.password else None}
 
 
 def _tls(parts: SplitResult) -> dict[str, Any]:
-    return tls.settings(_all_options(parts))
+    return tls.settings(options_of(parts))
 
 
 def _place(parts: SplitResult) -> str:
     """The URL of one server without what is told beside it."""
-    database = _option(parts, "db")
+    database = options_of(parts).get("db")
     # Not geturl(): it writes `unix:/path`.
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return place if database is None else f"{place}?db={database}"
-
-
-def _all_options(parts: SplitResult) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-
-
-def _option(parts: SplitResult, name: str) -> str | None:
-    return _all_options(parts).get(name)
-
-
-def _check_place(parts: SplitResult) -> None:
-    if parts.scheme == "unix":
-        if not parts.path.strip("/"):
-            raise ValueError("the socket's path is missing, such as unix:///run/redis.sock")
-        return
-    _hosts(parts)
-    kind, path = _kind(parts), parts.path.strip("/")
-    if kind == "sentinel":
-        _service(parts)
-    elif path and (kind == "cluster" or not path.isdecimal()):
-        raise ValueError("behind the host only a database number may stand, such as /0, and none for a Cluster")
-
-
-def _check_options(parts: SplitResult) -> None:
-    _database(parts)
-    over_tls = tls.OPTIONS if parts.scheme.startswith("rediss") else ()
-    known, options = ("db", credentials.PASSWORD_FILE, *over_tls), _all_options(parts)
-    for name in options:
-        if name not in known:
-            # The name may be anything, and so a secret: it is not shown.
-            raise ValueError(f"behind the ? it may set {', '.join(known)} only")
-    if credentials.PASSWORD_FILE in options and parts.password:
-        raise ValueError(f"it holds a password and names a {credentials.PASSWORD_FILE}: one of the two is enough")
-    tls.check(options)
-
-
-def _hosts(parts: SplitResult) -> list[tuple[str, int]]:
-    default = DEFAULT_PORTS.get(_kind(parts), 6379)
-    return [_host(one, default) for one in parts.netloc.rpartition("@")[2].split(",")]
-
-
-def _host(text: str, default: int) -> tuple[str, int]:
-    single = urlsplit(f"//{text}")
-    try:
-        port = single.port
-    except ValueError:
-        # Its own text shows what stands there: the password, where a / or # in it was not written as %2F or %23.
-        raise ValueError(
-            "a port must be a number up to 65535 (in a password '/', '#' and '?' are written %2F, %23 and %3F)"
-        ) from None
-    if not single.hostname:
-        raise ValueError("a host is missing")
-    return single.hostname, port or default
-
-
-def _service(parts: SplitResult) -> str:
-    service = parts.path.strip("/")
-    if not service:
-        raise ValueError("the Sentinel form ends in the service's name, such as /mymaster")
-    return service
-
-
-def _database(parts: SplitResult) -> int:
-    text = parse_qs(parts.query).get("db", ["0"])[0]
-    if not text.isdecimal():
-        raise ValueError("db must be a number")
-    return int(text)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from common.errors import InvalidRequest
 from common.logs import LEVELS
 from common.names import check_id, check_name, shorten
+from common.versions import label_of
 from common.wire import pack, unpack_map
 
 #: What is done with models, and what is asked of the process beside its work.
@@ -82,11 +83,6 @@ class Report:
     seconds: float = 0.0
     memory: int = 0
     note: str = ""
-
-
-def label_of(name: str, version: str | None) -> str:
-    """`name:version`, or the name alone."""
-    return name if version is None else f"{name}:{version}"
 
 
 def encode(message: Order | Report) -> bytes:

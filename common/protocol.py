@@ -16,6 +16,8 @@ from common.text import printable
 from common.wire import MAX_BYTES, pack, peek, unpack_map
 
 VERSION = 1
+#: What a client calls a bare value where it knows no name of the model's only input, or there is not only one.
+BARE_INPUT = "input"
 MAX_TENSORS = 64
 MAX_PARAMETERS = 64
 #: A request with this parameter runs in batches of its own, cut by its rows alone: its results are the same bytes

@@ -1,4 +1,4 @@
-"""How versions of a model compare: numbers as numbers, names not at all. Pure."""
+"""Versions of a model: how they compare (numbers as numbers, names not at all), and how one is spelled. Pure."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def version_order(version: str) -> tuple[bool, tuple[int, ...], str]:
     """A key that sorts versions from old to new: any number is newer than any name."""
     number = version_number(version)
     return number is not None, number or (), version
+
+
+def label_of(name: str, version: str | None) -> str:
+    """`name:version`, or the name alone."""
+    return name if version is None else f"{name}:{version}"

@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.aiobroker import AsyncBroker, read_inboxes
-from common.connect import broker_errors, connect_async, is_cluster
+from common.brokerurl import is_cluster
+from common.connect import broker_errors, connect_async
 from common.errors import BrokerUnavailable, Cancelled
 from common.keys import PoolKeys
 from common.scripts import NOTE, Answers
@@ -22,9 +23,10 @@ from gateway.aioreceiver import AsyncReceiver
 from gateway.catalog import Catalog
 from gateway.courier import CLOSING_S
 from gateway.exchange import Exchange, Task, read_said
+from gateway.flight import Outcome
 from gateway.handle import AsyncHandle
 from gateway.payload import Parcel, left_behind
-from gateway.pending import Outcome, Submit, Withdraw
+from gateway.pending import Submit, Withdraw
 
 if TYPE_CHECKING:
     import redis.asyncio

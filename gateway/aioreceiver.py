@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.exchange import Exchange, read_replies
-from gateway.pending import Outcome
+from gateway.flight import Outcome
 from gateway.receiver import as_unavailable
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.connect import check_url, hide_password
+from common.brokerurl import check_url, hide_password
 from common.errors import ConfigError, InvalidRequest
 from common.local import default_broker
 from common.names import check_pool, shorten
@@ -59,7 +59,7 @@ class BaseClient:
         except InvalidRequest as error:
             raise ConfigError(error.message) from None
         self._ensembles = _ensembles(ensembles)
-        self._spans = _spans(tracing) if tracing else None
+        self._spans = _spans(tracing)
         self._exchange = Exchange(self._composer, self._shown_url, max_in_flight, self._spans)
 
     def reroute(self, routes: Routes) -> None:
@@ -98,6 +98,8 @@ def _routes(pool: str | None, routes: Routes | str | Path | None) -> Routes:
 
 
 def _spans(tracing: Tracing | bool) -> RequestSpans | None:
+    if tracing is False:
+        return None
     # Imported where it is needed: most clients trace nothing.
     from gateway.tracing import spans_of
 

@@ -15,15 +15,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.broker import Broker, read_inboxes
-from common.connect import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, broker_errors, connect, disconnect, is_cluster
+from common.brokerurl import is_cluster
+from common.connect import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, broker_errors, connect, disconnect
 from common.errors import BrokerUnavailable, Cancelled
 from common.keys import PoolKeys
 from common.scripts import NOTE, Answers
 from gateway.catalog import Catalog
 from gateway.exchange import SHORTEST_WAIT_S, Exchange, Task, read_said
+from gateway.flight import Outcome
 from gateway.handle import Handle
 from gateway.payload import Parcel, left_behind
-from gateway.pending import Outcome, Submit, Withdraw
+from gateway.pending import Submit, Withdraw
 from gateway.receiver import Receiver
 
 if TYPE_CHECKING:

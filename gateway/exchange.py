@@ -27,8 +27,9 @@ from common.scripts import Answer as Raw
 from common.scripts import Published
 from gateway.catalog import Catalog, Catalogs
 from gateway.composer import Composer
+from gateway.flight import Outcome, Ticket
 from gateway.payload import Parcel
-from gateway.pending import Outcome, Pending, Said, Submit, Ticket, Withdraw
+from gateway.pending import Pending, Said, Submit, Withdraw
 from gateway.result import Answer, read_reply
 
 if TYPE_CHECKING:

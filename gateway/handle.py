@@ -6,7 +6,7 @@ from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.pending import Ticket
+from gateway.flight import Ticket
 from gateway.result import Answer, Result
 
 if TYPE_CHECKING:

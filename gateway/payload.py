@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import InvalidRequest, Overloaded
 from common.keys import PoolKeys
 from common.names import check_name
-from common.protocol import MAX_TENSORS
+from common.protocol import BARE_INPUT, MAX_TENSORS
 from common.scripts import Answer, Submission
 from common.tensor import Array, Tensor, from_numpy, numpy_dtype, to_tensor
 from common.wire import pack, unpack_map
@@ -18,8 +18,6 @@ from gateway.catalog import Declared, ModelInfo
 
 #: A longer request is stored under a key of its own and the entry refers to it, so that streams stay small.
 INLINE_UP_TO = 256 * 1024
-#: The name of a bare value, where the model declares none or several inputs.
-INPUT = "input"
 
 
 class Parcel(NamedTuple):
@@ -95,7 +93,7 @@ def tensors(inputs: object, info: ModelInfo | None) -> dict[str, Tensor]:
     """
     declared = info.inputs if info is not None else ()
     if isinstance(inputs, np.ndarray) or not isinstance(inputs, Mapping):
-        name = declared[0].name if len(declared) == 1 else INPUT
+        name = declared[0].name if len(declared) == 1 else BARE_INPUT
         return {name: _tensor(name, inputs, declared)}
     if not 1 <= len(inputs) <= MAX_TENSORS:
         raise InvalidRequest(f"inputs must hold 1 to {MAX_TENSORS} tensors; got {len(inputs)}")

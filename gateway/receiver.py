@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from common.errors import BrokerUnavailable
 from gateway.exchange import Exchange, read_replies
+from gateway.flight import Outcome, Ticket
 from gateway.handle import Handle
-from gateway.pending import Outcome, Ticket
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,9 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from common.errors import Overloaded
-
-if TYPE_CHECKING:
-    from gateway.pending import Flight
+from gateway.flight import Flight
 
 MOST_DOUBLINGS = 5
 #: A refusal counts for more than a success, so that most who try get in.

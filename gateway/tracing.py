@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from common.errors import InferenceError
 from common.tracing import Tracing, application_tracing
-from gateway.pending import Flight, Ticket
+from gateway.flight import Flight, Ticket
 from gateway.result import Answer, Result
 
 if TYPE_CHECKING:
@@ -115,8 +115,6 @@ class RequestSpans:
         return RequestSpan(self, span, enqueue, finished)
 
 
-def spans_of(tracing: Tracing | bool) -> RequestSpans | None:
+def spans_of(tracing: Tracing | Literal[True]) -> RequestSpans:
     """`True`: through the application's own OpenTelemetry. Raises ConfigError where that is not installed."""
-    if tracing is False:
-        return None
     return RequestSpans(application_tracing() if tracing is True else tracing)

@@ -18,10 +18,10 @@ from common.broker import Broker
 from common.digest import is_digest
 from common.errors import BrokerUnavailable, InferenceError, InvalidRequest, ModelError, PayloadTooLarge
 from common.logs import about
-from common.orders import label_of
 from common.protocol import Reply, Timings, encode_reply
 from common.scripts import MAX_BATCH, MAX_BATCH_BYTES, Finish
 from common.tensor import Array, Tensor
+from common.versions import label_of
 from inference_worker.item import Item
 from inference_worker.marks import Marks
 from inference_worker.models.held import Held

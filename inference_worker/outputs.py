@@ -42,6 +42,14 @@ def check_outputs(spec: ModelSpec, outputs: object, rows: int) -> dict[str, Arra
     return {name: _undeclared(spec, name, value, rows) for name, value in outputs.items()}
 
 
+def not_finite(loaded: Loaded, rows: Mapping[str, Array]) -> ModelError | None:
+    """What is wrong where a model that promises finite numbers gave others; None where all are."""
+    for name, array in rows.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return ModelError(f"model '{loaded.spec.name}' gave NaN or infinity in its output '{name}'")
+    return None
+
+
 def to_array(spec: ModelSpec, name: str, value: object, dtype: str | None) -> Array:
     """What a model returned for the output `name`, as an array. Raises ModelError for rows that differ in size.
 

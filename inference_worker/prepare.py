@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import InvalidRequest, ModelError
 from common.keys import is_bulk, priority_of
 from common.names import shorten
-from common.protocol import OWN_BATCH
+from common.protocol import BARE_INPUT, OWN_BATCH
 from common.records import record
 from common.tensor import Array, as_array, dtype_name, numpy_dtype
 from inference_worker.backends.base import ModelRequest
@@ -29,9 +29,6 @@ PATIENCE_S = 1.0
 
 #: Rows whose sizes may differ are held and chosen one by one.
 MAX_PADDED_ROWS = 4096
-
-#: What a client calls a bare value as long as no worker has told it the input's name.
-BARE = "input"
 
 Features = Mapping[str, Array | list[Array]]
 Rows = TypeVar("Rows", Array, list[Array])
@@ -54,8 +51,8 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array]) -> Checked:
     """
     if not spec.inputs:
         return Checked({name: array[None] for name, array in inputs.items()}, 1, True)
-    if len(spec.inputs) == len(inputs) == 1 and BARE in inputs:
-        inputs = {spec.inputs[0].name: inputs[BARE]}
+    if len(spec.inputs) == len(inputs) == 1 and BARE_INPUT in inputs:
+        inputs = {spec.inputs[0].name: inputs[BARE_INPUT]}
     single = len(spec.inputs) == len(inputs)
     for one in spec.inputs:
         if one.name not in inputs:

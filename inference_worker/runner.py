@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-import numpy as np
-
 from common.errors import InferenceError, ModelError
 from common.tensor import Array
 from common.text import describe
@@ -24,6 +22,7 @@ from inference_worker.item import Batch, Part
 from inference_worker.marks import Marks
 from inference_worker.models.registry import Loaded
 from inference_worker.outcome import Outcome, as_model_error, failed
+from inference_worker.outputs import not_finite
 from inference_worker.overlap import Landing, Overlap
 
 #: A batch that takes longer is worth taking the next entries beside it.
@@ -249,10 +248,3 @@ def _split(batch: Batch, outputs: Mapping[str, Array]) -> Iterator[Cut]:
         rows = {name: array[row:stop] for name, array in outputs.items()}
         row = stop
         yield part, rows, not_finite(batch.loaded, rows) if check else None
-
-
-def not_finite(loaded: Loaded, rows: Mapping[str, Array]) -> InferenceError | None:
-    for name, array in rows.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return ModelError(f"model '{loaded.spec.name}' gave NaN or infinity in its output '{name}'")
-    return None

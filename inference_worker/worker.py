@@ -20,8 +20,8 @@ from inference_worker.models.traffic import Traffic
 from inference_worker.outbox import Outbox
 from inference_worker.parked import Parked
 from inference_worker.pipeline.aside import Aside
+from inference_worker.processes.threads import start_thread
 from inference_worker.runner import Runner
-from inference_worker.threads import start_thread
 
 if TYPE_CHECKING:
     import redis

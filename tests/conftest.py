@@ -15,6 +15,7 @@ from hypothesis import settings
 from common.broker import Broker
 from common.connect import connect
 from common.keys import POOLS
+from tests.support.command import CommandLine, command_line
 from tests.support.leaks import keys_of, leaked_keys
 from tests.support.redis_server import redis_server
 
@@ -60,6 +61,13 @@ def broker(redis_client: redis.Redis, pool: str) -> Broker:
     broker = Broker(redis_client, pool)
     broker.create_groups()
     return broker
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[CommandLine]:
+    """An empty folder to run commands in. At the end no process and no file of them may be left."""
+    with command_line(tmp_path) as it:
+        yield it
 
 
 @pytest.fixture(scope="session")

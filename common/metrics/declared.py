@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 #: What a label says of names beyond those that a metric may have.
 OTHER = "other"
+#: What the label says where a request names no tenant. No tenant's name begins so.
+NOBODY = "-"
 #: Labels whose values come with requests or with models; all others have a fixed few.
 OPEN = frozenset(("model", "version", "tenant"))
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 
+from common.errors import ConfigError
 from common.metrics.declared import ALL, OPEN, OTHER, Metric
 
 CELLS = 16_384
@@ -73,11 +74,16 @@ class Histogram:
 class Recorder:
     """Writes one process's file. A set of labels is found again by whoever keeps what `number` and `histogram` give.
 
-    Raises OSError where there is no room for the file.
+    Raises ConfigError where there is no room for the file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = _mapped(path)
+        try:
+            self._file = _mapped(path)
+        except OSError as error:
+            raise ConfigError(
+                f"the metrics cannot be kept: {error}; make room there, or leave out --metrics"
+            ) from error
         self._words = memoryview(self._file)[:_NAMES_AT].cast("Q")
         self._cells = memoryview(self._file)[:_NAMES_AT].cast("d")
         self._lock = Lock()

@@ -1,4 +1,4 @@
-"""The asyncio twin of ensemblerunner.py: a step's answer sends the next ones in the same turn of the loop."""
+"""The asyncio twin of runner.py: a step's answer sends the next ones in the same turn of the loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triton's extensions that speak by parameters: schedule_policy (priority, timeout), and what is refused. Pure.
+"""Triton's extensions that speak by parameters: schedule_policy, model_repository, and what is refused. Pure.
 
 https://github.com/triton-inference-server/server/tree/main/docs/protocol
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import InvalidRequest
-from common.names import shorten
+from common.names import check_name, check_pool, shorten
 from gateway.call import Call
 
 #: Triton's 1 is the most urgent, and 0 is as if nothing were said.
@@ -53,6 +53,16 @@ def check_id(value: object) -> str | None:
     if value is not None and (not isinstance(value, str) or len(value) > _MAX_ID):
         raise InvalidRequest(f"id must be a string of at most {_MAX_ID} characters; got {shorten(value)}")
     return value or None
+
+
+def ordered(model: object, parameters: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+    """(model, version, pool) of a call to load or unload; None: all versions, its own pool. Raises InvalidRequest."""
+    version, pool = parameters.get("version"), parameters.get("pool")
+    return (
+        check_name("model", model),
+        None if version is None else check_name("parameters.version", version),
+        None if pool is None else check_pool(pool),
+    )
 
 
 def refuse_shared_memory(field: str, parameters: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from inference_worker.backends.base import Backend, Context, readable
 from inference_worker.backends.onnx_prepared import LEAST_BYTES, WEIGHTS, Prepared, open_prepared
 from inference_worker.host_cache import cache_folder
 from inference_worker.models.residency import give_back
-from inference_worker.models.spec import ModelSpec, TensorSpec
+from inference_worker.models.spec import ModelSpec, TensorSpec, fits
 
 #: ONNX Runtime's element types that numpy can hold, by the protocol's names.
 DTYPES = {
@@ -149,19 +149,12 @@ def _check_declared(spec: ModelSpec, inputs: Mapping[str, TensorSpec], outputs: 
     if spec.inputs and {one.name for one in spec.inputs} != inputs.keys():
         raise ConfigError(f"inputs must be those of {spec.options['file']}: {_listed(inputs.values())}")
     for declared in spec.inputs:
-        if not _agree(declared, inputs[declared.name]):
-            raise ConfigError(
-                f"the input {declared} does not fit {spec.options['file']}, which has {inputs[declared.name]}"
-            )
+        found = inputs[declared.name]
+        if declared.dtype != found.dtype or not fits(found.shape, declared.shape):
+            raise ConfigError(f"the input {declared} does not fit {spec.options['file']}, which has {found}")
     missing = [one.name for one in spec.outputs if one.name not in outputs]
     if missing:
         raise ConfigError(f"{spec.options['file']} has no output '{missing[0]}'; it has {', '.join(outputs)}")
-
-
-def _agree(declared: TensorSpec, found: TensorSpec) -> bool:
-    if declared.dtype != found.dtype or len(declared.shape) != len(found.shape):
-        return False
-    return all(found_size in (-1, size) for size, found_size in zip(declared.shape, found.shape, strict=True))
 
 
 def _listed(tensors: Any) -> str:

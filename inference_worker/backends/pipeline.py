@@ -12,8 +12,8 @@ from common.tensor import Array
 from common.text import describe
 from inference_worker.backends import BackendKind, backend_class
 from inference_worker.backends.base import Backend, Context, Finish, Landed, ModelRequest
-from inference_worker.foreign import is_failure
 from inference_worker.models.code import imported_files, load_object, python_file
+from inference_worker.models.foreign import is_failure
 from inference_worker.models.spec import STAGES, ModelSpec
 from inference_worker.models.trust import check_trust
 from inference_worker.models.weights import PACKAGE, digest, files_in, resolve

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError, InvalidRequest
+from common.protocol import BARE_INPUT
 from common.tensor import Array
 from inference_worker.backends.base import Backend, Context, ModelRequest, name_outputs
 from inference_worker.model import Model
 from inference_worker.models.code import load_object
 from inference_worker.models.spec import ModelSpec
 from inference_worker.outputs import to_array
-
-#: What clients call a bare value for a model that declares no inputs.
-BARE = "input"
 
 
 class PythonBackend(Backend):
@@ -78,8 +76,8 @@ class FunctionModel(Model):
     def infer(self, batch: Mapping[str, Array]) -> Any:
         if self._takes(batch.keys()):
             return self._function(**batch)
-        if len(self._known) == 1 and batch.keys() == {BARE}:
-            return self._function(**dict.fromkeys(self._known, batch[BARE]))
+        if len(self._known) == 1 and batch.keys() == {BARE_INPUT}:
+            return self._function(**dict.fromkeys(self._known, batch[BARE_INPUT]))
         raise InvalidRequest(f"model '{self._spec.name}' takes the inputs {self._signature}; got {', '.join(batch)}")
 
     def _takes(self, names: Set[str]) -> bool:

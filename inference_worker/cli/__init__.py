@@ -14,9 +14,9 @@ import click
 from common.errors import ConfigError
 from inference_worker.cli.config import load_config, name_variables
 from inference_worker.cli.exits import report
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
+from inference_worker.processes.title import set_title
 from inference_worker.supervision.stopsignals import WISHES
-from inference_worker.title import set_title
 
 PREFIX = "INFERENCE_WORKER"
 CONFIG_FILE = "inference-worker.toml"
@@ -26,7 +26,7 @@ COMMANDS = {
     "demo": "Embed and score real sentences by real models, all in one.",
     "up": "Serve models: a broker, if none is given, and workers.",
     "worker": "Serve one pool's models from a broker that is there.",
-    "gateway": "Answer HTTP for the models of a broker.",
+    "gateway": "Answer HTTP and gRPC for the models of a broker.",
     "keys": "Make, list and revoke the gateway's API keys.",
     "infer": "Send one request and print the answer.",
     "score": "Score a whole data set: files in, files out, resumable.",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from common.errors import InvalidRequest
 from common.keys import DEFAULT_POOL
 from common.text import visible
+from common.versions import label_of
 from gateway.admin.dead import DeadLetters, Filter, Letter
-from inference_worker.cli.options import answering, broker_option, json_option
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from inference_worker.cli.options import answering, broker_option, json_option, together
 
 #: Datetimes end here; the ids of a stream may go on.
 LAST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
@@ -35,20 +34,24 @@ class Age(click.ParamType[int]):
         return int(found[1]) * _UNITS_MS[found[2]]
 
 
-def pool_option(command: Command) -> Command:
-    return click.option("--pool", default=DEFAULT_POOL, show_default=True, help="The pool whose letters.")(command)
+pool_option = click.option("--pool", default=DEFAULT_POOL, show_default=True, help="The pool whose letters.")
 
+filter_options = together(
+    click.option("--model", help="Only those for this model."),
+    click.option("--tenant", help="Only this tenant's."),
+    click.option("--reason", help="Only those with this text in their reason."),
+    click.option("--older-than", "older_than_ms", type=Age(), help="Only those that died before: 90s, 10m, 2h."),
+    click.option("--younger-than", "younger_than_ms", type=Age(), help="Only those that died since: 90s, 10m, 2h."),
+)
 
-def filter_options(command: Command) -> Command:
-    for option in (
-        click.option("--younger-than", "younger_than_ms", type=Age(), help="Only those that died since: 90s, 10m, 2h."),
-        click.option("--older-than", "older_than_ms", type=Age(), help="Only those that died before: 90s, 10m, 2h."),
-        click.option("--reason", help="Only those with this text in their reason."),
-        click.option("--tenant", help="Only this tenant's."),
-        click.option("--model", help="Only those for this model."),
-    ):
-        command = option(command)
-    return command
+#: Which letters to do something with.
+choice_options = together(
+    click.argument("ids", nargs=-1, metavar="[ID...]"),
+    click.option("--all", "everything", is_flag=True, help="All letters of the pool."),
+    filter_options,
+    pool_option,
+    broker_option,
+)
 
 
 @click.group("dead")
@@ -100,11 +103,7 @@ def show(letter_id: str, pool: str, broker: str) -> None:
 
 
 @command.command("retry")
-@click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--all", "everything", is_flag=True, help="All letters of the pool.")
-@filter_options
-@pool_option
-@broker_option
+@choice_options
 def retry(ids: tuple[str, ...], everything: bool, pool: str, broker: str, **wanted: Any) -> None:
     """Put letters back into their streams, with a fresh delivery count. Results wait under the requests' ids.
 
@@ -127,11 +126,7 @@ def retry(ids: tuple[str, ...], everything: bool, pool: str, broker: str, **want
 
 
 @command.command("purge")
-@click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--all", "everything", is_flag=True, help="All letters of the pool.")
-@filter_options
-@pool_option
-@broker_option
+@choice_options
 def purge(ids: tuple[str, ...], everything: bool, pool: str, broker: str, **wanted: Any) -> None:
     """Remove letters for good.
 
@@ -156,7 +151,7 @@ def _chosen(letters: DeadLetters, ids: tuple[str, ...], everything: bool, wanted
 
 
 def _line(letter: Letter) -> str:
-    model = f"{letter.model or '?'}{f':{letter.version}' if letter.version else ''}"
+    model = label_of(letter.model or "?", letter.version or None)
     tenant = f"  tenant {letter.tenant}" if letter.tenant else ""
     died = datetime.fromtimestamp(min(letter.died_ms / 1000, LAST_S), UTC)
     return f"{letter.id}  {died:%Y-%m-%d %H:%M:%S} UTC  {model}  {letter.priority}{tenant}  {letter.reason}"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from common.connect import hide_password
+from common.brokerurl import hide_password
 from inference_worker.cli.demo_pass import Pass
 from inference_worker.supervision import events
 

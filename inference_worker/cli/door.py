@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from common.errors import ConfigError
 from gateway.access.issuer import Issuer
 from gateway.door.limiter import Limits
-from gateway.door.listening import listen
+from gateway.door.listening import claim
 from gateway.door.processes import Processes
 from gateway.door.settings import BROKER_KEYS, Address, DoorSettings, parse_address
 from inference_worker.cli.lines import say
-from inference_worker.cli.options import FiniteRange, size_of
+from inference_worker.cli.options import Command, FiniteRange, size_of, together
 from inference_worker.supervision.stopsignals import StopSignals
 from inference_worker.supervision.supervisor import Supervisor
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _LIMITS = Limits()
 
@@ -37,18 +34,23 @@ class DoorAddress(click.ParamType[Address]):
         return value if isinstance(value, Address) else parse_address(str(value))
 
 
-def access_options(command: Command) -> Command:
-    """Who may ask: what `up` and `gateway` share."""
-    for option in (
-        click.option("--insecure", is_flag=True, help="Listen without keys on an address that others can reach."),
-        click.option(
-            "--keys",
-            metavar=f"FILE|{BROKER_KEYS}",
-            help=f"Ask for API keys: those of a file, or those in the broker ({BROKER_KEYS}).",
-        ),
-    ):
-        command = option(command)
-    return command
+#: Who may ask: what `up` and `gateway` share.
+access_options = together(
+    click.option(
+        "--keys",
+        metavar=f"FILE|{BROKER_KEYS}",
+        help=f"Ask for API keys: those of a file, or those in the broker ({BROKER_KEYS}).",
+    ),
+    click.option("--insecure", is_flag=True, help="Listen without keys on an address that others can reach."),
+)
+
+
+_issuer_options = together(
+    click.option("--jwt-issuer", metavar="URL", help="Accept its tokens (OpenID Connect) besides keys."),
+    click.option("--jwt-audience", metavar="NAME", help="What must stand in a token's `aud`."),
+    click.option("--jwks", metavar="FILE|URL", help="The issuer's public keys."),
+    click.option("--jwt-tenant", metavar="CLAIM", help="The claim that names the tenant, where no `keys map` does."),
+)
 
 
 def token_options(command: Command) -> Command:
@@ -65,19 +67,7 @@ def token_options(command: Command) -> Command:
     ) -> Any:
         return command(*args, issuer=_issuer(jwt_issuer, jwt_audience, jwks, jwt_tenant), **more)
 
-    told: Any = with_issuer
-    for option in reversed(
-        (
-            click.option("--jwt-issuer", metavar="URL", help="Accept its tokens (OpenID Connect) besides keys."),
-            click.option("--jwt-audience", metavar="NAME", help="What must stand in a token's `aud`."),
-            click.option("--jwks", metavar="FILE|URL", help="The issuer's public keys."),
-            click.option(
-                "--jwt-tenant", metavar="CLAIM", help="The claim that names the tenant, where no `keys map` does."
-            ),
-        )
-    ):
-        told = option(told)
-    return told  # type: ignore[no-any-return]  # click's decorators give back what they got
+    return _issuer_options(with_issuer)  # type: ignore[return-value]  # wraps() tells less than it gives
 
 
 def _issuer(url: str | None, audience: str | None, jwks: str | None, tenant_claim: str | None) -> Issuer | None:
@@ -89,55 +79,55 @@ def _issuer(url: str | None, audience: str | None, jwks: str | None, tenant_clai
     return Issuer(url, audience, jwks if is_url else str(Path(jwks).absolute()), tenant_claim)
 
 
-def limit_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option(
-                "--concurrency",
-                "total",
-                type=click.IntRange(min=1),
-                default=_LIMITS.total,
-                show_default=True,
-                help="Requests that one process lets in at a time; the others queue.",
-            ),
-            click.option("--per-model", type=click.IntRange(min=1), help="The same for a model. [default: no bound]"),
-            click.option(
-                "--per-tenant",
-                type=click.IntRange(min=1),
-                help="The same for each tenant without a limit of its own. [default: no bound]",
-            ),
-            click.option(
-                "--queue",
-                type=click.IntRange(min=0),
-                default=_LIMITS.queue,
-                show_default=True,
-                help="Requests that wait to be let in; the next one is refused.",
-            ),
-            click.option(
-                "--patience",
-                "patience_s",
-                type=FiniteRange(min=0),
-                default=_LIMITS.patience_s,
-                show_default=True,
-                help="Seconds that one waits to be let in before it is refused.",
-            ),
-            click.option("--adaptive", is_flag=True, help="Find --concurrency by measured latency, up to that number."),
-        )
-    ):
-        command = option(command)
-    return command
+limit_options = together(
+    click.option(
+        "--concurrency",
+        "total",
+        type=click.IntRange(min=1),
+        default=_LIMITS.total,
+        show_default=True,
+        help="Requests that one process lets in at a time; the others queue.",
+    ),
+    click.option("--per-model", type=click.IntRange(min=1), help="The same for a model. [default: no bound]"),
+    click.option(
+        "--per-tenant",
+        type=click.IntRange(min=1),
+        help="The same for each tenant without a limit of its own. [default: no bound]",
+    ),
+    click.option(
+        "--queue",
+        type=click.IntRange(min=0),
+        default=_LIMITS.queue,
+        show_default=True,
+        help="Requests that wait to be let in; the next one is refused.",
+    ),
+    click.option(
+        "--patience",
+        "patience_s",
+        type=FiniteRange(min=0),
+        default=_LIMITS.patience_s,
+        show_default=True,
+        help="Seconds that one waits to be let in before it is refused.",
+    ),
+    click.option("--adaptive", is_flag=True, help="Find --concurrency by measured latency, up to that number."),
+)
 
-
-def body_option(command: Command) -> Command:
-    return click.option(
-        "--max-body", callback=size_of, default="64MiB", show_default=True, help="A request's size, once inflated."
-    )(command)
+body_option = click.option(
+    "--max-body",
+    metavar="SIZE",
+    callback=size_of,
+    default="64MiB",
+    show_default=True,
+    help="A request's size, once inflated.",
+)
 
 
 class Door:
     """Processes that listen on the same addresses; their ports are known, and ours, from now on."""
 
     def __init__(self, settings: DoorSettings, workers: int) -> None:
+        if settings.http is not None and settings.http == settings.grpc and settings.http.port:
+            raise ConfigError(f"HTTP and gRPC cannot both listen on {settings.http}: give each a port of its own")
         # Bound for as long as we live: nobody else takes a port between two of our processes.
         self._listeners: list[socket.socket] = []
         self._settings = replace(settings, http=self._bound(settings.http), grpc=self._bound(settings.grpc))
@@ -187,7 +177,7 @@ class Door:
     def _bound(self, address: Address | None) -> Address | None:
         if address is None:
             return None
-        self._listeners.append(listen(address))
+        self._listeners.append(claim(address))
         return Address(address.host, self._listeners[-1].getsockname()[1])
 
     def _run(self) -> None:

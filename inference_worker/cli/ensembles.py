@@ -17,17 +17,22 @@ from gateway.ensembles.ensemble import Ensemble, Step, mismatches
 from gateway.ensembles.file import load_ensembles
 from gateway.routefile import load_routes
 from gateway.routing import Routes
-from inference_worker.cli.options import answering, broker_option, json_option, routes_option
+from inference_worker.cli.options import EXISTING_FILE, answering, broker_option, json_option, routes_option
 
 if TYPE_CHECKING:
     import redis
 
-file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+file_argument = click.argument("file", type=EXISTING_FILE)
 
 
 @click.group("ensembles")
 def command() -> None:
-    """Ensembles: models chained into one, as a file declares them."""
+    """Ensembles: models chained into one, as a file declares them.
+
+    \b
+    Example:
+      inference-worker ensembles list ensembles.toml
+    """
 
 
 @command.command("list")

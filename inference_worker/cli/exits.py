@@ -25,7 +25,7 @@ from common.errors import (
     RepositoryUnavailable,
 )
 from common.text import printable
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 
 _OURS = ("common", "gateway", "inference_worker")
 CODES: dict[type[InferenceError], Exit] = {

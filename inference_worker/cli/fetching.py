@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from inference_worker.cli.options import together
 from inference_worker.host_cache import CACHE_VARIABLE
 from inference_worker.models.repository import fetch_model, models_at
 from inference_worker.models.spec import ModelSpec
@@ -17,8 +18,6 @@ from inference_worker.models.trust import check_trust
 from inference_worker.remote.location import is_url, parse
 from inference_worker.remote.options import DEFAULT_SIZE, SIZE_VARIABLE, TRUST_VARIABLE
 from inference_worker.remote.progress import Progress
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Where output is piped, a fetch says so often how far it is.
 _SAY_S = 5.0
@@ -39,37 +38,42 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
-def repository_options(command: Command) -> Command:
-    """For commands that fetch. They go into the environment, where this process and its workers read them."""
-    for option in (
-        click.option(
-            "--trust-code",
-            is_flag=True,
-            default=None,
-            envvar=TRUST_VARIABLE,
-            expose_value=False,
-            callback=_exporter(TRUST_VARIABLE),
-            help="Run the Python of models at a URL too: whoever may write there may do anything here.",
-        ),
-        click.option(
-            "--cache-size",
-            envvar=SIZE_VARIABLE,
-            expose_value=False,
-            callback=_exporter(SIZE_VARIABLE),
-            metavar="SIZE",
-            help=f"Bound of the cache; what was used longest ago goes first. [default: {DEFAULT_SIZE}]",
-        ),
-        click.option(
-            "--cache",
-            envvar=CACHE_VARIABLE,
-            expose_value=False,
-            callback=_exporter(CACHE_VARIABLE),
-            type=click.Path(file_okay=False),
-            help="Where repositories at a URL are kept. [default: inference-worker in the user's cache]",
-        ),
-    ):
-        command = option(command)
-    return command
+def _exporter(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def export(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            os.environ[variable] = str(value)
+
+    return export
+
+
+#: For commands that fetch. They go into the environment, where this process and its workers read them.
+repository_options = together(
+    click.option(
+        "--cache",
+        envvar=CACHE_VARIABLE,
+        expose_value=False,
+        callback=_exporter(CACHE_VARIABLE),
+        type=click.Path(file_okay=False),
+        help="Where repositories at a URL are kept. [default: inference-worker in the user's cache]",
+    ),
+    click.option(
+        "--cache-size",
+        envvar=SIZE_VARIABLE,
+        expose_value=False,
+        callback=_exporter(SIZE_VARIABLE),
+        metavar="SIZE",
+        help=f"Bound of the cache; what was used longest ago goes first. [default: {DEFAULT_SIZE}]",
+    ),
+    click.option(
+        "--trust-code",
+        is_flag=True,
+        default=None,
+        envvar=TRUST_VARIABLE,
+        expose_value=False,
+        callback=_exporter(TRUST_VARIABLE),
+        help="Run the Python of models at a URL too: whoever may write there may do anything here.",
+    ),
+)
 
 
 def fetch_models(specs: Iterable[ModelSpec]) -> None:
@@ -120,11 +124,3 @@ class _Lines:
             return
         self._next_s = time.monotonic() + _SAY_S
         click.echo(f"fetched {done / 1e6:,.1f} of {of / 1e6:,.1f} MB of {repository}", err=True)
-
-
-def _exporter(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def export(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value is not None:
-            os.environ[variable] = str(value)
-
-    return export

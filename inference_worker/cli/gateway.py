@@ -9,12 +9,22 @@ from typing import Any
 
 import click
 
-from common.connect import check_url
+from common.brokerurl import check_url
+from common.errors import BrokerUnavailable
+from common.logs import LEVELS
 from gateway.door.limiter import Limits
 from gateway.door.settings import Address, DoorSettings
 from inference_worker.cli.door import Door, DoorAddress, access_options, body_option, limit_options, token_options
+from inference_worker.cli.lines import say
 from inference_worker.cli.metrics import folder_of, metrics_option, serving_metrics
-from inference_worker.cli.options import FiniteRange, broker_option, ensembles_option, observing_options, routes_option
+from inference_worker.cli.options import (
+    FiniteRange,
+    answering,
+    broker_option,
+    ensembles_option,
+    observing_options,
+    routes_option,
+)
 
 
 @click.command("gateway")
@@ -65,9 +75,10 @@ from inference_worker.cli.options import FiniteRange, broker_option, ensembles_o
 @click.option("--cors", multiple=True, metavar="ORIGIN", help="A site whose pages may ask: https://app.example.com.")
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    type=click.Choice(LEVELS, case_sensitive=False),
     default="warning",
     show_default=True,
+    help="What its processes log to standard error.",
 )
 @observing_options
 @metrics_option
@@ -111,8 +122,17 @@ def command(
         cors=cors,
         **settings,
     )
+    _greet(broker, chosen.log_format)
     with serving_metrics(metrics, chosen.log_format) as served:
         if served is not None:
             served.of_pools(broker, None)
         with closing(Door(replace(chosen, metrics=folder_of(served)), workers)) as door:
             door.run()
+
+
+def _greet(broker: str, form: str) -> None:
+    """Say where the broker is away: it is waited for. Raises ConfigError where it refuses us, as it will go on to."""
+    try:
+        answering(broker).close()
+    except BrokerUnavailable as away:
+        say(f"warning: {away.message}; requests are refused until it answers", "yellow", form)

@@ -13,7 +13,7 @@ from common.keys import DEFAULT_POOL
 from common.text import printable
 from gateway.admin.pools import Admin, WorkerStatus
 from inference_worker.cli.options import SILENT_S, broker_option
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from inference_worker.supervision.host import host_name
 
 #: Whoever sets the pool of a container's worker has set it for its probe, too.

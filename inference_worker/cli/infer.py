@@ -34,10 +34,21 @@ SUFFIXES = (".npy", ".npz", ".json")
 @ensembles_option
 @click.option("--tenant", help="Whose request it is.")
 @click.option("--affinity", help="What keeps to one version where requests are split by key, such as a user.")
-@click.option("--priority", type=click.Choice(PRIORITIES), default="normal", show_default=True)
-@click.option("--timeout", type=FiniteRange(min=0.001), default=60.0, show_default=True, help="Seconds.")
+@click.option(
+    "--priority", type=click.Choice(PRIORITIES), default="normal", show_default=True, help="Whose turn it is first."
+)
+@click.option(
+    "--timeout", type=FiniteRange(min=0.001), default=60.0, show_default=True, help="Seconds to wait for the answer."
+)
 @click.option("--no-cache", is_flag=True, help="Compute it even if the result is known.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The answer for people, or as JSON.",
+)
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write .npy, .npz or .json.")
 @broker_option
 def command(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -28,44 +27,41 @@ from gateway.access.keyring import (
 from gateway.access.store import BrokerStore, FileStore, Store
 from gateway.access.tenant import Tenant
 from gateway.door.settings import BROKER_KEYS
-from inference_worker.cli.options import answering, broker_option, json_option
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from inference_worker.cli.options import answering, broker_option, json_option, together
 
 _DAY_S = 86_400
 
 
-def _store_options(command: Command) -> Command:
-    command = broker_option(command)
-    return click.option(
+_store_options = together(
+    click.option(
         "--keys",
         default=BROKER_KEYS,
         show_default=True,
         metavar=f"FILE|{BROKER_KEYS}",
         help=f"Where keys are kept: a file, or the broker ({BROKER_KEYS}); the same as the gateway's --keys.",
-    )(command)
+    ),
+    broker_option,
+)
 
-
-def _tenant_options(command: Command) -> Command:
-    """What a tenant may do."""
-    for option in reversed(
-        (
-            click.option("--model", "models", multiple=True, metavar="GLOB", help="It may use this. [default: any]"),
-            click.option(
-                "--concurrency", type=click.IntRange(min=1), help="Its requests at a time in one gateway process."
-            ),
-            click.option("--priority", type=click.Choice(PRIORITIES), help="The most urgent that its requests can be."),
-            click.option("--pool", help="Where its requests go that no route takes."),
-            click.option("--operator/--no-operator", default=None, help="It may load and unload models."),
-        )
-    ):
-        command = option(command)
-    return command
+#: What a tenant may do.
+_tenant_options = together(
+    click.option("--model", "models", multiple=True, metavar="GLOB", help="It may use this. [default: any]"),
+    click.option("--concurrency", type=click.IntRange(min=1), help="Its requests at a time in one gateway process."),
+    click.option("--priority", type=click.Choice(PRIORITIES), help="The most urgent that its requests can be."),
+    click.option("--pool", help="Where its requests go that no route takes."),
+    click.option("--operator/--no-operator", default=None, help="It may load and unload models."),
+)
 
 
 @click.group("keys")
 def command() -> None:
-    """API keys of the gateway, and what their tenants may do. Gateways that run know of a change within seconds."""
+    """API keys of the gateway, and what their tenants may do. Gateways that run know of a change within seconds.
+
+    \b
+    Example:
+      inference-worker keys create acme --model "minilm*"
+      inference-worker keys list
+    """
 
 
 @command.command("create")
@@ -153,7 +149,7 @@ def map_(rule: str, tenant: str, keys: str, broker: str, **said: Any) -> None:
     The claim may be a list or words, as `scope` is, and hold VALUE among others. Of several rules that hold the first
     one by its name counts. What is said of the tenant holds for its keys, too.
 
-    
+    \b
     Example:
       inference-worker keys map groups=research acme --model "minilm*" --priority normal
     """
@@ -170,7 +166,7 @@ def map_(rule: str, tenant: str, keys: str, broker: str, **said: Any) -> None:
 def unmap(rule: str, keys: str, broker: str) -> None:
     """Take a rule of `keys map` back.
 
-    
+    \b
     Example:
       inference-worker keys unmap groups=research
     """
@@ -185,7 +181,7 @@ def unmap(rule: str, keys: str, broker: str) -> None:
 def claims(as_json: bool, keys: str, broker: str) -> None:
     """List which claims of tokens lead to which tenant, in the order in which they are tried.
 
-    
+    \b
     Example:
       inference-worker keys claims --json
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -13,8 +13,6 @@ from common.limits import PoolLimits, TenantLimits, limits_to_json
 from gateway.admin.limits import Limits
 from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option, size_of
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 #: Set for the pool as a whole, and for one tenant.
 POOL_ONLY = ("backlog", "bytes", "light")
 TENANT_ONLY = ("weight",)
@@ -22,8 +20,7 @@ _COUNT = click.IntRange(1, 10**12)
 _AMOUNT = FiniteRange(0.001, 1e9)
 
 
-def pool_option(command: Command) -> Command:
-    return click.option("--pool", default=DEFAULT_POOL, show_default=True, help="The pool whose limits.")(command)
+pool_option = click.option("--pool", default=DEFAULT_POOL, show_default=True, help="The pool whose limits.")
 
 
 @click.group("limits")

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from common.orders import LOAD, RELOAD, UNLOAD, Report, label_of
-from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option
+from common.orders import LOAD, RELOAD, UNLOAD, Report
+from common.versions import label_of
+from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option, together
 from inference_worker.cli.orders import show
 from inference_worker.devices.memory import show_bytes
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _order_options(command: Command) -> Command:
-    for option in (
-        broker_option,
-        json_option,
-        click.option(
-            "--timeout",
-            "timeout_s",
-            type=FiniteRange(min=1),
-            default=120.0,
-            show_default=True,
-            help="Seconds to wait for the workers' answers; what has begun by then goes on.",
-        ),
-        click.option("--pool", help="Whose workers. [default: the one that serves the model, or the only one]"),
-        click.argument("model", metavar="NAME[:VERSION]"),
-    ):
-        command = option(command)
-    return command
+_order_options = together(
+    click.argument("model", metavar="NAME[:VERSION]"),
+    click.option("--pool", help="Whose workers. [default: the one that serves the model, or the only one]"),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=FiniteRange(min=1),
+        default=120.0,
+        show_default=True,
+        help="Seconds to wait for the workers' answers; what has begun by then goes on.",
+    ),
+    json_option,
+    broker_option,
+)
 
 
 @click.command("load")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,19 +22,16 @@ from inference_worker.supervision.supervisor import Supervisor
 if TYPE_CHECKING:
     from common.metrics.exposition import Exporter
 
-Command = TypeVar("Command", bound=Callable[..., object])
-
 #: A scraper gives up after ten seconds: a Redis that hangs must have been given up before.
 PATIENCE_S = 3.0
 
 
-def metrics_option(command: Command) -> Command:
-    return click.option(
-        "--metrics",
-        type=DoorAddress(),
-        metavar="HOST:PORT",
-        help="Serve metrics for Prometheus at /metrics there: :9400 (loopback), 0.0.0.0:9400. [extra: metrics]",
-    )(command)
+metrics_option = click.option(
+    "--metrics",
+    type=DoorAddress(),
+    metavar="HOST:PORT",
+    help="Serve metrics for Prometheus at /metrics there: :9400 (loopback), 0.0.0.0:9400. [extra: metrics]",
+)
 
 
 class Metrics:
@@ -99,7 +96,7 @@ def serving_metrics(address: Address | None, form: str = TEXT) -> Iterator[Metri
             server = stack.enter_context(closing(Serving(exporter, address.host, address.port)))
             folder = stack.enter_context(metrics_folder())
         except OSError as error:
-            raise ConfigError(f"metrics cannot be served at {address}: {error}") from error
+            raise ConfigError(f"metrics cannot be served at {address}: {error.strerror or error}") from error
         exporter.add("recorded", Recorded(folder))
         say(f"http://{Address(address.host, server.port)}/metrics shows metrics", "green", form)
         yield Metrics(exporter, folder)

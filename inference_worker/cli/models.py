@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 @click.group("models")
 def command() -> None:
-    """List the models that a broker's workers serve, or load some here and check them, or fetch them from a URL."""
+    """List the models that a broker's workers serve, or load some here and check them, or fetch them from a URL.
+
+    \b
+    Example:
+      inference-worker models check examples/models
+      inference-worker models list
+    """
 
 
 command.add_command(load)

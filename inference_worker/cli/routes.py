@@ -10,12 +10,17 @@ import click
 
 from common.names import check_name
 from gateway.routefile import load_routes
-from inference_worker.cli.options import json_option
+from inference_worker.cli.options import EXISTING_FILE, json_option
 
 
 @click.group("routes")
 def command() -> None:
-    """Routing rules: which pool takes a model, version and tenant."""
+    """Routing rules: which pool takes a model, version and tenant.
+
+    \b
+    Example:
+      inference-worker routes explain gpt-large --version 4 --routes routes.toml
+    """
 
 
 @command.command("explain")
@@ -25,9 +30,10 @@ def command() -> None:
 @click.option(
     "--routes",
     "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     default=Path("routes.toml"),
     show_default=True,
+    help="The file with the rules.",
 )
 @json_option
 def explain(model: str, version: str | None, tenant: str | None, path: Path, as_json: bool) -> None:

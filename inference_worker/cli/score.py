@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,13 +12,11 @@ from common.keys import DEFAULT_POOL
 from common.text import visible
 from inference_worker.cli.fetching import Place, repository_options
 from inference_worker.cli.infer import parse_pair
-from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option
+from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option, together
 
 if TYPE_CHECKING:
     from inference_worker.scoring.members import JobStatus
     from inference_worker.scoring.run import Options
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 READ_AS = ("parquet", "arrow", "csv", "tsv", "jsonl", "text", "npy", "npz", "files")
 FORMATS = ("parquet", "arrow", "jsonl", "csv", "npy")
@@ -56,67 +53,56 @@ def command() -> None:
     """
 
 
-def job_options(command: Command) -> Command:
-    """What the results depend on, and where they go."""
-    for option in reversed(
-        (
-            click.option("--to", required=True, metavar="FOLDER", help="Where results go: a folder or an fsspec URL."),
-            click.option(
-                "--input",
-                "mapping",
-                multiple=True,
-                metavar="INPUT=COLUMN",
-                help="Which column is an input of the model.",
-            ),
-            click.option(
-                "--output", "outputs", type=Names(), default=(), help="Only these outputs: a,b. [default: all]"
-            ),
-            click.option("--keep", type=Names(), default=(), help="Columns of the input to put beside: id,lang or *."),
-            click.option("--read-as", type=click.Choice(READ_AS), help="The input's format. [default: by suffix]"),
-            click.option(
-                "--format",
-                "write_as",
-                type=click.Choice(FORMATS),
-                default="parquet",
-                show_default=True,
-                help="The output's.",
-            ),
-            click.option(
-                "--param", "parameters", multiple=True, metavar="NAME=JSON", help="A parameter for the model."
-            ),
-            click.option("--version", help="The model's version or alias. [default: the newest]"),
-            click.option(
-                "--on-error",
-                "errors",
-                type=click.Choice(["keep", "skip", "fail"]),
-                default="keep",
-                show_default=True,
-                help="Rows without a result: keep them empty with their error in _errors, leave them out, or end.",
-            ),
-            click.option("--max-errors", type=click.IntRange(min=0), help="End when more rows than this have failed."),
-            click.option(
-                "--skip-bad-files", "skip_files", is_flag=True, help="Go on behind a file that cannot be read."
-            ),
-            click.option(
-                "--shard-rows",
-                type=click.IntRange(min=1),
-                help="Rows of a shard: what a crash costs, and one file of results. [default: 8192, of files 256]",
-            ),
-            click.option(
-                "--batch-rows",
-                type=click.IntRange(min=1),
-                help="Most rows of a batch. [default: the model's]",
-            ),
-            click.option(
-                "--batch-length",
-                type=click.IntRange(min=1),
-                help="Most rows of a batch times the longest, in bytes of text or elements. "
-                "[default: on CPUs 2048 for text, else 512; none on GPUs]",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+#: What the results depend on, and where they go.
+job_options = together(
+    click.option("--to", required=True, metavar="FOLDER", help="Where results go: a folder or an fsspec URL."),
+    click.option(
+        "--input",
+        "mapping",
+        multiple=True,
+        metavar="INPUT=COLUMN",
+        help="Which column is an input of the model.",
+    ),
+    click.option("--output", "outputs", type=Names(), default=(), help="Only these outputs: a,b. [default: all]"),
+    click.option("--keep", type=Names(), default=(), help="Columns of the input to put beside: id,lang or *."),
+    click.option("--read-as", type=click.Choice(READ_AS), help="The input's format. [default: by suffix]"),
+    click.option(
+        "--format",
+        "write_as",
+        type=click.Choice(FORMATS),
+        default="parquet",
+        show_default=True,
+        help="The output's.",
+    ),
+    click.option("--param", "parameters", multiple=True, metavar="NAME=JSON", help="A parameter for the model."),
+    click.option("--version", help="The model's version or alias. [default: the newest]"),
+    click.option(
+        "--on-error",
+        "errors",
+        type=click.Choice(["keep", "skip", "fail"]),
+        default="keep",
+        show_default=True,
+        help="Rows without a result: keep them empty with their error in _errors, leave them out, or end.",
+    ),
+    click.option("--max-errors", type=click.IntRange(min=0), help="End when more rows than this have failed."),
+    click.option("--skip-bad-files", "skip_files", is_flag=True, help="Go on behind a file that cannot be read."),
+    click.option(
+        "--shard-rows",
+        type=click.IntRange(min=1),
+        help="Rows of a shard: what a crash costs, and one file of results. [default: 8192, of files 256]",
+    ),
+    click.option(
+        "--batch-rows",
+        type=click.IntRange(min=1),
+        help="Most rows of a batch. [default: the model's]",
+    ),
+    click.option(
+        "--batch-length",
+        type=click.IntRange(min=1),
+        help="Most rows of a batch times the longest, in bytes of text or elements. "
+        "[default: on CPUs 2048 for text, else 512; none on GPUs]",
+    ),
+)
 
 
 @command.command(RUN)
@@ -156,7 +142,7 @@ def run(**given: Any) -> None:
     Example:
       inference-worker score minilm reviews.parquet --to embedded --input text=review_body
       inference-worker score sentiment talk.txt --to moods --local examples/models --format jsonl
-      inference-worker score minilm 's3://bucket/*.parquet' --to s3://bucket/embedded --name nightly
+      inference-worker score run minilm 's3://bucket/*.parquet' --to s3://bucket/embedded --name nightly
     """
     from inference_worker.scoring.estimate import estimate
     from inference_worker.scoring.progress import open_progress

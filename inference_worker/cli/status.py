@@ -16,24 +16,13 @@ from gateway.admin.backlog import OLDEST, by_model
 from gateway.admin.pools import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
 from gateway.admin.scaling import desired_workers, load_of
 from gateway.catalog import Catalog
-from inference_worker.cli.options import FiniteRange, answering, broker_option, json_option
+from inference_worker.cli.options import answering, broker_option, json_option, look_options
 from inference_worker.devices.memory import show_bytes
-
-#: Workers tell their counts once a second: over less time there are no rates.
-LEAST_INTERVAL_S = 1.0
 
 
 @click.command("status")
-@click.option("--pool", "pools", multiple=True, help="Only this pool; several are fine. [default: all of them]")
+@look_options
 @click.option("--watch", is_flag=True, help="Again after each interval, until Ctrl-C.")
-@click.option(
-    "--interval",
-    "interval_s",
-    type=FiniteRange(min=LEAST_INTERVAL_S),
-    default=2.0,
-    show_default=True,
-    help="Seconds over which rates are taken.",
-)
 @click.option(
     "--by-model", "sampled", is_flag=True, help=f"The backlog by model, too, of the oldest {OLDEST} of each stream."
 )

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from common.text import printable, visible
+from common.versions import label_of
 from gateway.admin.life import ENDS, Answered, Asked, Died, Held, InStream, Life, Lives
 from inference_worker.cli.options import answering, broker_option, json_option
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 
 
 @click.command("trace")
@@ -83,7 +84,7 @@ def _asked(asked: Asked) -> str:
     size = "its payload key has expired" if asked.size is None else f"{asked.size:,} bytes"
     tenant = f", tenant {asked.tenant}" if asked.tenant else ""
     trace = f", trace {asked.trace}" if asked.trace else ""
-    return f"model {asked.model or '?'}{f':{asked.version}' if asked.version else ''}, {size}{tenant}{trace}"
+    return f"model {label_of(asked.model or '?', asked.version or None)}, {size}{tenant}{trace}"
 
 
 def _entry(life: Life, entry: InStream) -> Iterator[str]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from common.connect import hide_password
+from common.brokerurl import hide_password
 from common.embedded import EmbeddedRedis
 from common.keys import DEFAULT_POOL
 from common.local import BROKER_VARIABLE, announced
+from gateway.access.issuer import Issuer
 from gateway.door.settings import Address, DoorSettings
-from inference_worker.cli.door import Door, DoorAddress, access_options
+from inference_worker.cli.door import Door, DoorAddress, access_options, token_options
 from inference_worker.cli.fetching import Place, fetched, repository_options
 from inference_worker.cli.fleet import FleetOptions, plans, supervise
 from inference_worker.cli.lines import say
@@ -35,6 +36,7 @@ from inference_worker.remote.location import is_url
 @click.option("--http", type=DoorAddress(), help="Answer HTTP there too, as `gateway` does: :8000 (loopback).")
 @click.option("--grpc", type=DoorAddress(), help="Answer gRPC there too: :8001 (loopback).")
 @access_options
+@token_options
 @fleet_options
 @metrics_option
 @repository_options
@@ -46,6 +48,7 @@ def command(
     grpc: Address | None,
     keys: str | None,
     insecure: bool,
+    issuer: Issuer | None,
     metrics: Address | None,
     **fleet: Any,
 ) -> None:
@@ -75,8 +78,8 @@ def command(
             return supervise(url, children, told, embedded, metrics=served)
         only = next(iter(pools)) if len(pools) == 1 else None
         settings = DoorSettings(
-            http, url, grpc, pool=only, keys=keys, insecure=insecure, notice_s=0.0, metrics=told.metrics,
-            log_format=told.log_format, tracing=told.tracing,
+            http, url, grpc, pool=only, keys=keys, issuer=issuer, insecure=insecure, notice_s=0.0,
+            metrics=told.metrics, log_format=told.log_format, tracing=told.tracing,
         )  # fmt: skip
         door = stack.enter_context(closing(Door(settings, 1)))
         return supervise(url, children, told, embedded, door.run_beside, served)

@@ -13,6 +13,7 @@ from common.metrics.declared import (
     BUSY,
     COMPUTE,
     MODEL_REQUESTS,
+    NOBODY,
     OTHER,
     PADDING,
     QUEUE,
@@ -24,9 +25,6 @@ from common.metrics.declared import (
 from common.metrics.recording import Histogram, Number, Recorder
 from inference_worker.batching.tally import Tally
 from inference_worker.item import Batch, Part, Reason
-
-#: What the label says where a request names no tenant. No tenant's name begins so.
-NOBODY = "-"
 
 
 class Seat(NamedTuple):

@@ -17,7 +17,7 @@ from common.metrics.declared import (
     Sample,
     sample,
 )
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from inference_worker.supervision.events import BrokerLost, Event, Exited
 from inference_worker.supervision.slot import Slot, State
 

@@ -13,7 +13,7 @@ from inference_worker.metrics.models import MeteredOpener
 
 
 class Meter:
-    """Of the worker process in one place. Raises OSError where there is no room for its file.
+    """Of the worker process in one place. Raises ConfigError where there is no room for its file.
 
     `device` is its name outside, `place` the file's, such as `worker-3`, where `3` is the worker's number.
     """

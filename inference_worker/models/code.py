@@ -22,7 +22,7 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.text import describe
-from inference_worker.foreign import is_failure
+from inference_worker.models.foreign import is_failure
 from inference_worker.models.spec import MANIFEST, ModelSpec
 from inference_worker.models.weights import file_state, resolve
 

@@ -10,8 +10,9 @@ from threading import Condition, RLock, get_ident
 
 from common.backoff import Backoff
 from common.errors import InferenceError, ModelUnavailable
-from common.orders import Order, label_of
+from common.orders import Order
 from common.scripts import Place
+from common.versions import label_of
 from inference_worker.models.budget import Budget, NeverFitsError, Resident
 from inference_worker.models.held import Held
 from inference_worker.models.jobs import Job, Jobs, Wanted

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from common.errors import ConfigError, InferenceError, ModelUnavailable
-from common.orders import UNLOAD, Order, label_of
+from common.orders import UNLOAD, Order
 from common.text import describe
+from common.versions import label_of
 from inference_worker.devices.faults import Fault, fault_of, raise_if_fatal
 from inference_worker.models.carrier import Carrier
 from inference_worker.models.jobs import Wanted

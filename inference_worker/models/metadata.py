@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgpack
 
-from common.orders import label_of
+from common.versions import label_of
 from inference_worker.models.registry import Registry
 from inference_worker.models.spec import TensorSpec
 

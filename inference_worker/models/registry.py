@@ -12,7 +12,7 @@ from common.errors import ModelNotFound
 from common.names import shorten
 from common.versions import version_order
 from inference_worker.backends.base import Backend
-from inference_worker.foreign import is_failure
+from inference_worker.models.foreign import is_failure
 from inference_worker.models.spec import ModelSpec, check_apart
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,15 @@ def _manifests(folder: Path, origin: Origin) -> list[Path]:
     for pattern in (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
         if found := sorted(folder.glob(pattern)):
             return found
+    if closed := _closed(folder):
+        raise ConfigError(f"this user may not read {', '.join(closed)}: give it the right to (chmod o+rx)")
     raise ConfigError(f"there are no models in {origin.url or folder}; expected {LAYOUT}")
+
+
+def _closed(folder: Path) -> list[str]:
+    """Folders in which manifests could be and that cannot be looked into."""
+    places = (folder, *folder.glob("*"), *folder.glob("*/*"))
+    return sorted(str(one) for one in places if one.is_dir() and not os.access(one, os.R_OK | os.X_OK))
 
 
 def _is_declaration(path: str) -> bool:

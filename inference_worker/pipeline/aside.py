@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import Condition
 
-from common.orders import label_of
+from common.versions import label_of
 from inference_worker.holding import Holding
 from inference_worker.item import Item
 from inference_worker.models.registry import key_of

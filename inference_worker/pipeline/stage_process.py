@@ -16,10 +16,10 @@ from typing import Any
 from common.errors import ConfigError, InferenceError
 from common.text import describe
 from inference_worker.backends.base import Context
-from inference_worker.lifeline import die_with_parent
 from inference_worker.models.code import load_object
 from inference_worker.pipeline.channel import Channel
-from inference_worker.title import set_title
+from inference_worker.processes.lifeline import die_with_parent
+from inference_worker.processes.title import set_title
 
 #: Whether it went well, and the value; else an error of ours, or what foreign code raised, in one line.
 Answer = tuple[bool, Any]

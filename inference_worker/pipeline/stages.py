@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from itertools import count
 from threading import Lock
 
-from inference_worker.threads import run_or_exit
+from inference_worker.processes.threads import run_or_exit
 
 
 class Stage:

@@ -174,12 +174,8 @@ def _vectors(tensor: TensorSpec, array: pa.Array) -> Column:
     wrong = np.flatnonzero(lengths != size)
     errors: Errors = {int(row): f"has {lengths[row]} numbers; input {tensor} takes {size}" for row in wrong}
     errors.update(dict.fromkeys(nulls, NULL))
-    flat = array.flatten()
-    try:
-        numbers = _cast(flat, dtype).to_numpy(zero_copy_only=False)
-    except pa.ArrowException:
-        return _one_by_one(tensor, array)
-    if flat.null_count:
+    numbers = _flat(array, dtype)
+    if numbers is None:
         return _one_by_one(tensor, array)
     fits_size = np.ones(len(array), bool)
     fits_size[list(errors)] = False
@@ -190,18 +186,24 @@ def _vectors(tensor: TensorSpec, array: pa.Array) -> Column:
 
 def _ragged(tensor: TensorSpec, array: pa.Array) -> Column:
     """Lists of numbers of any length, as views of one array; where all have one length they are rows of it."""
-    dtype, flat = numpy_dtype(tensor.dtype), array.flatten()
-    try:
-        numbers = _cast(flat, dtype).to_numpy(zero_copy_only=False)
-    except pa.ArrowException:
-        return _one_by_one(tensor, array)
-    if flat.null_count:
+    numbers = _flat(array, numpy_dtype(tensor.dtype))
+    if numbers is None:
         return _one_by_one(tensor, array)
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     errors = dict.fromkeys(_nulls(array), NULL)
     if len(lengths) and not errors and (lengths == lengths[0]).all():
         return Column(numbers.reshape(len(lengths), -1), errors)
     return Column(np.split(numbers, np.cumsum(lengths)[:-1]) if len(lengths) else [], errors)
+
+
+def _flat(array: pa.Array, dtype: np.dtype[Any]) -> Array | None:
+    """The numbers of all lists, one behind the other; None where there are others among them, or gaps."""
+    flat = array.flatten()
+    try:
+        numbers: Array = _cast(flat, dtype).to_numpy(zero_copy_only=False)
+    except pa.ArrowException:
+        return None
+    return None if flat.null_count else numbers
 
 
 def _images(tensor: TensorSpec, array: pa.Array) -> Column:

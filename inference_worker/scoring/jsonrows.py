@@ -57,7 +57,7 @@ def _fitting(value: Any, kind: pa.DataType) -> Any:
 def _json_row(line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.tensor import Array
+from common.versions import label_of
 from inference_worker.backends.base import ModelRequest
 from inference_worker.devices.cores import usable_cores
 from inference_worker.devices.faults import raise_if_fatal
@@ -19,9 +20,8 @@ from inference_worker.models.registry import Loaded
 from inference_worker.models.repository import fetch_model, models_at
 from inference_worker.models.spec import ModelSpec
 from inference_worker.outcome import as_model_error
-from inference_worker.outputs import postprocess
+from inference_worker.outputs import not_finite, postprocess
 from inference_worker.prepare import check_inputs, filled_up, preprocess
-from inference_worker.runner import not_finite
 from inference_worker.scoring.engine import Answer
 from inference_worker.scoring.facts import facts_of
 
@@ -39,7 +39,7 @@ def find_spec(place: str, name: str, version: str | None) -> ModelSpec:
     chosen = [spec for spec in named if version is None or version in (spec.version, *spec.aliases)]
     if not chosen:
         there = ", ".join(f"{spec.name}:{spec.version}" for spec in named or specs)
-        raise ConfigError(f"there is no model '{name}{f':{version}' if version else ''}' in {place}; there is {there}")
+        raise ConfigError(f"there is no model '{label_of(name, version)}' in {place}; there is {there}")
     fetch_model(chosen[-1])
     return chosen[-1]
 

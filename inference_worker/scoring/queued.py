@@ -21,6 +21,7 @@ from common.errors import (
 from common.keys import PRIORITIES
 from common.protocol import OWN_BATCH
 from common.tensor import Array
+from common.versions import label_of
 from gateway import Client, Handle
 from gateway.admin.pools import Admin, PoolStatus
 from gateway.catalog import Catalog, ModelInfo
@@ -53,7 +54,7 @@ def find_facts(url: str, pool: str, name: str, version: str | None) -> Facts:
     if info is None:
         there = ", ".join(f"{one.name}:{one.version}" for one in status.models) or "none"
         raise ModelNotFound(
-            f"pool '{pool}' serves no model '{name}{f':{version}' if version else ''}'; there is {there}: start a "
+            f"pool '{pool}' serves no model '{label_of(name, version)}'; there is {there}: start a "
             "worker with it, or score in this process by --local"
         )
     facts = _facts(info, status)

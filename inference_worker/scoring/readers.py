@@ -121,18 +121,16 @@ def _csv(source: Source, columns: Columns, types: Types, start: int) -> Batches:
 def _jsonl(source: Source, columns: Columns, types: Types, start: int) -> Batches:
     schema = pa.schema(list(types.items())) if types else None
     parse = pa.json.ParseOptions(explicit_schema=schema)
+    return _from((_chosen(batch, columns) for batch in _json_batches(source, parse)), start)
+
+
+def _json_batches(source: Source, parse: pa.json.ParseOptions) -> Batches:
     known: pa.Schema | None = None
     for block in _blocks(source):
         batch = json_batch(block, parse, known)
-        if batch is None:
-            continue
-        known = known or batch.schema
-        batch = _chosen(batch, columns)
-        if start >= batch.num_rows:
-            start -= batch.num_rows
-            continue
-        yield batch.slice(start)
-        start = 0
+        if batch is not None:
+            known = known or batch.schema
+            yield batch
 
 
 def _text(source: Source, columns: Columns, types: Types, start: int) -> Batches:

@@ -12,7 +12,8 @@ from threading import Condition, Lock, Thread
 
 from common.orders import Order, Report
 from inference_worker.supervision.events import Event, Ready, Warned
-from inference_worker.supervision.presence import Answer, Link, Presence
+from inference_worker.supervision.link import Answer, Link
+from inference_worker.supervision.presence import Presence
 
 Post = Callable[[Event | Exception], None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.backoff import Backoff
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 
 #: A lost device is tried again so much later: an operator may have reset it.
 FENCE_S = 300.0

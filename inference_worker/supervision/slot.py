@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 
 from common.orders import Order, Report
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from inference_worker.supervision.events import Exited, Loading, Obeyed, Ready, Started
 from inference_worker.supervision.placement import Placement
 from inference_worker.supervision.restarts import Restarts

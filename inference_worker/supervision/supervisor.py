@@ -13,20 +13,22 @@ from dataclasses import asdict
 from enum import IntEnum
 from functools import partial
 
-from common.connect import check_url, connect
+from common.brokerurl import check_url
+from common.connect import connect
 from common.errors import ConfigError
 from common.orders import MODEL_VERBS, Order
+from inference_worker.processes.title import set_title
 from inference_worker.supervision.child import COMMAND, Child, start
 from inference_worker.supervision.events import Draining, Event, Obeyed, Ordered, Ready
 from inference_worker.supervision.heartbeat import Heartbeat
 from inference_worker.supervision.host import host_name
+from inference_worker.supervision.link import Link
 from inference_worker.supervision.mailbox import Mailbox
-from inference_worker.supervision.presence import Link, Presence
+from inference_worker.supervision.presence import Presence
 from inference_worker.supervision.restarts import Restarts
 from inference_worker.supervision.settings import FleetSettings
 from inference_worker.supervision.slot import ChildPlan, Slot
 from inference_worker.supervision.stopsignals import StopSignals
-from inference_worker.title import set_title
 
 #: Leases are renewed so often, and at least three times in a lease.
 RENEW_S = 1.0

@@ -1,20 +1,12 @@
-"""A shell for each test, and one `up` for all of those that only ask."""
+"""One `up` for all tests that only ask."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.command import MODELS, CommandLine, command_line
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[CommandLine]:
-    """An empty folder to run commands in. At the end no process and no file of them may be left."""
-    with command_line(tmp_path) as it:
-        yield it
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from common.embedded import EmbeddedRedis
 from gateway.admin.pools import PoolStatus, WorkerStatus
 from inference_worker.cli.doctor import devices, host, models, pools, server
 from inference_worker.cli.doctor.finding import Finding, Severity
@@ -208,3 +210,14 @@ def test_without_a_broker_the_host_is_looked_at_and_the_end_is_an_error(shell: C
     assert done.out.startswith("error   redis: no broker answers at redis://127.0.0.1:1")
     assert "        → start it, or name another one by --broker" in done.out
     assert "open files: " in done.out
+
+
+def test_a_broker_that_refuses_the_password_is_not_to_be_started(shell: CommandLine) -> None:
+    with EmbeddedRedis() as server:
+        redis.Redis.from_url(server.url).config_set("requirepass", "right")
+        shown = shell.run("doctor", "--no-devices", "--broker", server.url)
+        served = shell.run("gateway", "--http", "127.0.0.1:0", "--broker", server.url)
+
+    assert (shown.code, served.code) == (1, 78)
+    assert "        → mend the URL in --broker or INFERENCE_WORKER_BROKER" in shown.out
+    assert "Redis refuses the user, the password" in served.err

@@ -16,7 +16,7 @@ from common.tensor import to_tensor
 from gateway import Client
 from gateway.admin.life import Lives
 from inference_worker.cli.trace import lines
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from tests.support.command import MODELS, CommandLine
 from tests.support.running import workers
 from tests.support.waiting import wait_until

@@ -10,6 +10,12 @@ from tests.faults.stage import ROOT, Stage
 
 #: Where the wall clock is read, and why that is right.
 ALLOWED = {
+    "common/logs.py": "when something happened, for whoever reads the log",
+    "gateway/access/tokens.py": "tokens end on a date",
+    "inference_worker/tracing.py": "when spans began and ended: collectors put those of all hosts together",
+    "inference_worker/scoring/members.py": "when a host was heard last, for `score status`",
+    "inference_worker/cli/top/__init__.py": "when a frame was drawn",
+    "inference_worker/cli/doctor/__init__.py": "how far this host's clock is from Redis's",
     "gateway/access/guard.py": "API keys end on a date",
     "gateway/door/service.py": "when requests were answered, for dashboards",
     "inference_worker/clock.py": "a first guess of Redis's time, until the first answer from Redis",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.__main__ import CORPUS, fuzz
 from tests.fuzz.targets import TARGETS
+from tests.support.mutations import mutated
 
 #: So that all of them together take half a minute; `make fuzz` takes a minute for each.
 SECONDS = 1
@@ -27,27 +28,6 @@ def _quiet() -> Iterator[None]:
 
 def seeds(target: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
-
-
-@st.composite
-def mutated(draw: st.DrawFn, samples: list[bytes]) -> bytes:
-    """One of the samples with some bytes changed, inserted, removed or repeated, or its end cut off."""
-    data = bytearray(draw(st.sampled_from(samples)))
-    for _ in range(draw(st.integers(1, 6))):
-        at = draw(st.integers(0, max(0, len(data) - 1)))
-        until = at + draw(st.integers(1, 8))
-        change = draw(st.sampled_from(["change", "insert", "remove", "repeat", "cut"]))
-        if change == "change":
-            data[at:until] = draw(st.binary(min_size=until - at, max_size=until - at))
-        elif change == "insert":
-            data[at:at] = draw(st.binary(min_size=1, max_size=8))
-        elif change == "repeat":
-            data[at:at] = data[at : at + 32]
-        elif change == "cut" and draw(st.booleans()):
-            del data[at:]
-        else:
-            del data[at:until]
-    return bytes(data)
 
 
 def test_each_target_has_a_corpus_and_each_corpus_a_target() -> None:

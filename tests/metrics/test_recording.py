@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
+from common.errors import ConfigError
 from common.metrics.declared import (
     ALL,
     BATCHES,
@@ -168,7 +169,7 @@ def test_where_there_is_no_room_for_a_file_that_is_said_when_it_is_made(tmp_path
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES // 2, before[1]))
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(ConfigError, match="too large"):
             Recorder(tmp_path / "worker-0")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

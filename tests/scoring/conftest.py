@@ -1,8 +1,8 @@
-"""Data sets to score, and a shell to score them in."""
+"""Data sets to score, and how to score them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,9 @@ import pytest
 
 from inference_worker.scoring.progress import open_progress
 from inference_worker.scoring.run import Ended, Options, run
-from tests.support.command import CommandLine, command_line
 
 MODELS = str(Path(__file__).parent / "models.py")
 Score = Callable[..., Ended]
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[CommandLine]:
-    """An empty folder to run commands in. At the end no process and no file of them may be left."""
-    with command_line(tmp_path) as it:
-        yield it
 
 
 @pytest.fixture

@@ -60,6 +60,15 @@ def test_a_line_that_is_no_json_is_a_row_of_nulls(tmp_path: Path, score: Score) 
     assert results(tmp_path / "out")["square"].to_pylist() == [4, None, 9]
 
 
+def test_a_line_that_nests_deeper_than_any_reader_is_a_row_of_nulls(tmp_path: Path, score: Score) -> None:
+    deep = '{"number": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    (tmp_path / "data.jsonl").write_text(f'{{"number": 2}}\n{deep}\n{{"number": 3}}\n')
+
+    score("square", tmp_path / "data.jsonl")
+
+    assert results(tmp_path / "out")["square"].to_pylist() == [4, None, 9]
+
+
 def test_a_value_of_another_type_costs_its_row_and_not_what_stands_beside_it(tmp_path: Path, score: Score) -> None:
     (tmp_path / "data.jsonl").write_text(
         '{"number": 2, "id": "a"}\n{"number": "x", "id": "b"}\n{"number": 3, "id": "c"}'

@@ -14,7 +14,7 @@ from common.errors import WIRE_ERRORS, InferenceError
 from gateway.http.status import STATUS
 from inference_worker.cli import CONFIG_FILE, cli
 from inference_worker.cli.exits import CODES
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 _MADE = "<!-- Made from the code by `make docs`: change it there. -->"

@@ -63,9 +63,14 @@ def shown() -> list[tuple[str, str]]:
     found = [
         (path.name, line)
         for path in sorted(DOCS.glob("*.md"))
-        for line in re.findall(r"^ +(inference-worker [^\n|]*?)(?: +#.*)?$", path.read_text("utf-8"), re.M)
+        for line in re.findall(r"^ +(inference-worker [^\n|]*?)(?: +#.*)?$", _unbroken(path), re.M)
     ]
     return [(page, command) for page, command in found if not FORM.search(command)]
+
+
+def _unbroken(page: Path) -> str:
+    """A page whose commands are on one line each, as a shell reads them."""
+    return re.sub(r"\\\n +", "", page.read_text("utf-8"))
 
 
 @pytest.mark.parametrize(("page", "command"), shown(), ids=lambda one: one)

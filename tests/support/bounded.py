@@ -35,7 +35,14 @@ def plan(data: bytes) -> str:
     return f"decoded {read_plan(data)}"
 
 
-DECODERS: dict[str, Callable[[bytes], str]] = {"request": request, "reply": reply, "plan": plan}
+def grpc(data: bytes) -> str:
+    from gateway.grpc.pb import inference_pb2 as pb
+    from gateway.grpc.reading import reader_of
+
+    return f"read {len(reader_of(pb.ModelInferRequest)(data).message().inputs)}"
+
+
+DECODERS: dict[str, Callable[[bytes], str]] = {"request": request, "reply": reply, "plan": plan, "grpc": grpc}
 
 
 def main(path: str, megabytes: str, seconds: str, decoder: str) -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from inference_worker.lifeline import die_with_parent
+from inference_worker.processes.lifeline import die_with_parent
 from inference_worker.supervision.watchdog import SILENT_S
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.door.settings import Address, DoorSettings
+from tests.support.command import CommandLine
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -120,3 +121,10 @@ def _address(door: str, process: subprocess.Popen[bytes], output: IO[bytes]) -> 
     found = wait_until(said, "the gateway takes requests", READY_S)
     assert found is not None
     return found[1]
+
+
+def new_key(shell: CommandLine, *arguments: str) -> str:
+    """A key in the shell's file keys.json, for the tenant and with the options that `arguments` name."""
+    done = shell.run("keys", "create", *arguments, "--keys", "keys.json")
+    assert done.code == 0, done.err
+    return done.out.strip()

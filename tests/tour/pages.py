@@ -5,9 +5,13 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.command import ROOT, CommandLine
 
 #: A file's name in backquotes near the end of a paragraph, and then its text; or a console block.
 _BLOCK = re.compile(
@@ -45,3 +49,18 @@ def steps(page: Path) -> Iterator[Step]:
         for one in rest:
             command, _, shown = one.partition("\n")
             yield Step(shown, command=command)
+
+
+def printed(shell: CommandLine, code: str) -> tuple[str, str]:
+    """What a page's Python prints beside the shell's broker: (standard output, standard error)."""
+    (shell.folder / "ask.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "ask.py"],
+        cwd=shell.folder,
+        env=shell.environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return done.stdout, done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import pytest
 from common.keys import DEFAULT_POOL, PoolKeys
 from common.protocol import decode_request
 from tests.support.command import ROOT, CommandLine, command_line
+from tests.tour.pages import printed
 
 if TYPE_CHECKING:
     import redis
@@ -38,17 +38,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
 
 
 def test_the_python_example_prints_the_answer(shell: CommandLine) -> None:
-    (shell.folder / "ask.py").write_text(block("python", "with Client()"))
-    done = subprocess.run(
-        [sys.executable, "ask.py"],
-        cwd=shell.folder,
-        env=shell.environment({"PYTHONPATH": str(ROOT)}),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("HELLO\n", "")
+    assert printed(shell, block("python", "with Client()")) == ("HELLO\n", "")
 
 
 def test_the_shell_example_enqueues_a_request(redis_url: str, redis_client: redis.Redis, redis_cli: str) -> None:

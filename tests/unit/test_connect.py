@@ -12,16 +12,15 @@ import pytest
 import redis
 import redis.asyncio
 
+from common.brokerurl import check_url, hide_password
 from common.connect import (
     BLOCK_MS,
     SOCKET_TIMEOUT_S,
     broker_errors,
-    check_url,
     connect,
     connect_async,
     error_kind,
     error_text,
-    hide_password,
     is_silent,
 )
 from common.embedded import free_port

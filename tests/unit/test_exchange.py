@@ -11,8 +11,9 @@ from common.scripts import Admitted, Published
 from common.tensor import to_tensor
 from gateway.composer import Composer
 from gateway.exchange import Exchange, Fetch
+from gateway.flight import Ticket
 from gateway.payload import parcel
-from gateway.pending import Submit, Ticket
+from gateway.pending import Submit
 from gateway.routing import Routes
 from tests.support.echo_worker import model
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inference_worker.exitcodes import Exit
 from inference_worker.metrics.fleet import FleetMetrics, reason_of
+from inference_worker.processes.exitcodes import Exit
 from inference_worker.supervision.events import BrokerLost, Exited
 from inference_worker.supervision.placement import place
 from inference_worker.supervision.restarts import Restarts

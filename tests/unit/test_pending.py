@@ -12,19 +12,9 @@ from common.keys import PoolKeys
 from common.protocol import Request, decode_request, encode_request
 from common.scripts import Admitted
 from common.tensor import to_tensor
+from gateway.flight import MOST_WITHDRAWALS, Flight, Ticket
 from gateway.payload import INLINE_UP_TO, Parcel, parcel
-from gateway.pending import (
-    MAX_BATCH_BYTES,
-    MOST_WITHDRAWALS,
-    PROBE_S,
-    SUBMIT_BATCH,
-    Flight,
-    Pending,
-    Said,
-    Submit,
-    Ticket,
-    Withdraw,
-)
+from gateway.pending import MAX_BATCH_BYTES, PROBE_S, SUBMIT_BATCH, Pending, Said, Submit, Withdraw
 from gateway.result import Answer, Result
 
 DIGEST = PREFIX + "0" * 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from inference_worker.supervision.restarts import Restarts
 
 

@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from common.backoff import Backoff
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from inference_worker.supervision.child import child_environment, parse_lines
 from inference_worker.supervision.events import Exited, Loading, Ready, Started
 from inference_worker.supervision.placement import place

@@ -12,8 +12,9 @@ import pytest
 from common.errors import Overloaded
 from common.keys import PoolKeys
 from common.scripts import Admitted
+from gateway.flight import Ticket
 from gateway.payload import parcel
-from gateway.pending import Pending, Submit, Ticket
+from gateway.pending import Pending, Submit
 from gateway.result import Result
 
 CLIENTS, EACH, WINDOW = 200, 60, 16

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from common.errors import InvalidRequest, ModelError
+from common.protocol import BARE_INPUT
 from inference_worker.backends import open_model
 from inference_worker.backends.base import Backend, ModelRequest
-from inference_worker.backends.python import BARE
 from inference_worker.models.repository import discover
 from tests.support.model_folders import TENSORS, one_line, open_one, refusal
 
@@ -109,10 +109,10 @@ def test_an_argument_with_a_default_may_be_left_out(tmp_path: Path) -> None:
 
 def test_a_bare_value_is_for_a_functions_only_parameter(tmp_path: Path) -> None:
     backend = python_model(tmp_path / "one", "def run(x):\n    return x\n")
-    assert backend.infer({BARE: np.ones(2)})["output"].tolist() == [1, 1]
+    assert backend.infer({BARE_INPUT: np.ones(2)})["output"].tolist() == [1, 1]
     two = python_model(tmp_path / "two", "def run(x, y):\n    return x\n")
     with pytest.raises(InvalidRequest, match=r"model 'm' takes the inputs \(x, y\); got input"):
-        two.infer({BARE: np.ones(2)})
+        two.infer({BARE_INPUT: np.ones(2)})
 
 
 @pytest.mark.parametrize(

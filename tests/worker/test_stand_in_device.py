@@ -14,7 +14,7 @@ from common.errors import ConfigError
 from gateway import Client
 from inference_worker.backends import open_model
 from inference_worker.devices.faults import Fault, fault_of, is_out_of_memory
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 from inference_worker.supervision.events import Exited, Ready, Started
 from inference_worker.supervision.restarts import FENCE_S
 from tests.support.model_folders import KINDS, torch_safetensors

@@ -77,6 +77,9 @@ def test_a_child_gets_its_configuration_through_its_standard_input(redis_url, po
         "max_deliveries": 5,
         "reply_ttl_s": 9.0,
         "log_level": "warning",
+        "log_format": "text",
+        "tracing": False,
+        "metrics": None,
     }
     assert host_and_pid.endswith(f"-{os.getpid()}")
     assert (index, generation) == ("1", "0")

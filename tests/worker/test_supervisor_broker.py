@@ -30,7 +30,8 @@ from inference_worker.supervision.events import (
     Warned,
 )
 from inference_worker.supervision.heartbeat import Heartbeat
-from inference_worker.supervision.presence import MEMORY_EVERY_S, Link, Presence
+from inference_worker.supervision.link import MEMORY_EVERY_S, Link
+from inference_worker.supervision.presence import Presence
 from tests.support.supervised import Supervised, alive, fake, plans
 from tests.support.waiting import wait_until
 

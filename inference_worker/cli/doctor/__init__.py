@@ -12,6 +12,7 @@ import click
 
 from common.connect import broker_errors
 from common.errors import AccessDenied, BrokerUnavailable, ConfigError, InternalError
+from common.local import BROKER_VARIABLE
 from common.scripts import time_read
 from common.text import visible
 from gateway.admin.pools import Admin
@@ -19,7 +20,7 @@ from inference_worker.cli.doctor import devices, host, models, pools, server
 from inference_worker.cli.doctor.finding import Finding, Severity, error
 from inference_worker.cli.fetching import Place, repository_options
 from inference_worker.cli.options import answering, broker_option, json_option
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 
 if TYPE_CHECKING:
     import redis
@@ -77,8 +78,13 @@ def _findings(paths: tuple[str, ...], no_devices: bool, broker: str) -> Iterator
 def _of_broker(url: str) -> Iterator[Finding]:
     try:
         client = answering(url)
-    except (BrokerUnavailable, ConfigError) as away:
+    except BrokerUnavailable as away:
         yield error("redis", away.message, "nothing works without it", "start it, or name another one by --broker")
+        return
+    except ConfigError as wrong:
+        yield error(
+            "redis", wrong.message, "nothing works without it", f"mend the URL in --broker or {BROKER_VARIABLE}"
+        )
         return
     refused: list[str] = []
     info = _asked(client, refused, "INFO")

@@ -11,11 +11,10 @@ import click
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from common.connect import hide_password
+from common.brokerurl import hide_password
 from common.errors import BrokerUnavailable
 from gateway.admin.pools import Admin, Snapshot
-from inference_worker.cli.options import FiniteRange, answering, broker_option
-from inference_worker.cli.status import LEAST_INTERVAL_S
+from inference_worker.cli.options import answering, broker_option, look_options
 from inference_worker.cli.top.figures import figures
 from inference_worker.cli.top.frame import frame
 from inference_worker.cli.top.keyboard import Keyboard, keyboard
@@ -28,15 +27,7 @@ PIPE_WIDTH = 160
 
 
 @click.command("top")
-@click.option("--pool", "pools", multiple=True, help="Only this pool; several are fine. [default: all of them]")
-@click.option(
-    "--interval",
-    "interval_s",
-    type=FiniteRange(min=LEAST_INTERVAL_S),
-    default=2.0,
-    show_default=True,
-    help="Seconds between two looks.",
-)
+@look_options
 @click.option("--once", is_flag=True, help="Print one frame, taken over one interval, and end.")
 @broker_option
 def command(pools: tuple[str, ...], interval_s: float, once: bool, broker: str) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from threading import Thread
 
-from inference_worker.exitcodes import Exit
+from inference_worker.processes.exitcodes import Exit
 
 log = logging.getLogger(__name__)
 

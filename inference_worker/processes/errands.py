@@ -15,8 +15,8 @@ from common.logs import set_level
 from common.orders import LOG, Order
 from common.text import describe
 from inference_worker.models.residency import resident_bytes
-from inference_worker.profiling import record
-from inference_worker.threads import start_thread
+from inference_worker.processes.profiling import record
+from inference_worker.processes.threads import start_thread
 
 log = logging.getLogger(__name__)
 
