@@ -26,6 +26,8 @@ MODEL = "model.onnx"
 WEIGHTS = "model.weights"
 #: What no process has opened for so long is removed when the next one is made.
 KEEP_S = 30 * 86_400.0
+#: Where others ask at the same moment, none of whom makes it yet, it is looked at again after so long.
+AGAIN_S = 0.01
 #: Below this there is nothing worth sharing.
 LEAST_BYTES = 1 << 20
 
@@ -57,14 +59,29 @@ def open_prepared(source: Path, root: Path, library: str, convert: Callable[[Pat
     try:
         os.utime(lock.fileno())
         fcntl.flock(lock, fcntl.LOCK_SH)
-        if not folder.is_dir():
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            _make(folder, source, convert)
+        while not folder.is_dir():
+            if _is_alone(lock):
+                _make(folder, source, convert)
+            else:
+                time.sleep(AGAIN_S)
             fcntl.flock(lock, fcntl.LOCK_SH)
     except BaseException:
         lock.close()
         raise
     return Prepared(folder / MODEL, lock)
+
+
+def _is_alone(lock: IO[str]) -> bool:
+    """Whether the lock is ours alone now; else it is nobody's of ours.
+
+    Not waited for: whoever makes it keeps it shared for as long as the model is open, and so would never let us in.
+    """
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        return False
+    return True
 
 
 def key_of(source: Path, library: str) -> str:

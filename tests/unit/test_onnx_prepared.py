@@ -102,13 +102,16 @@ def test_however_many_ask_at_once_one_converts(host: Host, source: Path) -> None
         together.wait()
         host.open(source)
 
-    threads = [Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for size in range(1, 31):  # each another file: who waits for whom is a matter of luck
+        source.write_bytes(b"w" * size)
+        threads = [Thread(target=ask, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
 
-    assert len(host.convert.made) == 1
+        assert len(host.convert.made) == size
+    assert len(host.opened) == 120
 
 
 def test_a_conversion_that_fails_leaves_nothing_and_is_tried_again(host: Host, source: Path) -> None:
