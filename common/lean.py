@@ -53,7 +53,7 @@ class LeanRedis(redis.Redis):
         """All commands in one write, their bare responses in one read. Raises the first error among them."""
         connection = self._connection()
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command((b"".join([pack_command(tuple(command)) for command in commands]),))
             responses = [_response(connection) for _ in commands]
         except BaseException as error:
             connection.disconnect()

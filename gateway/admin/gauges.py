@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from common.errors import AccessDenied, BrokerUnavailable, InferenceError
 from common.keys import PRIORITIES
@@ -26,7 +26,7 @@ from common.metrics.declared import (
 )
 from common.metrics.top import top
 from gateway.admin.pools import PoolStatus, Rates, Snapshot, rates
-from gateway.admin.scaling import Load, desired_workers, load_of
+from gateway.admin.scaling import Load, desired_workers, loads
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +85,10 @@ def samples(now: Snapshot, before: Snapshot | None) -> Iterator[Sample]:
         yield sample(REDIS_USED, now.memory.used)
         yield sample(REDIS_LIMIT, now.memory.limit)
     found = rates(before, now) if before is not None else {}
-    earlier: Mapping[str, PoolStatus] = {pool.name: pool for pool in before.pools} if before is not None else {}
+    load = loads(now, before, found)
     for pool in now.pools[:MOST_POOLS]:
         yield from _pool(pool)
-        yield from _load(pool.name, load_of(pool, found.get(pool.name), earlier.get(pool.name)), found.get(pool.name))
+        yield from _load(pool.name, load[pool.name], found.get(pool.name))
 
 
 def _pool(pool: PoolStatus) -> Iterator[Sample]:

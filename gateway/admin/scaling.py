@@ -12,9 +12,10 @@ stands that no worker has taken, workers are saturated, by whatever it is: then 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.admin.pools import PoolStatus, Rates, count
+from gateway.admin.pools import PoolStatus, Rates, Snapshot, count
 
 #: The share of its time that a worker is to be busy: above it queues grow out of proportion, and none may die.
 TARGET = 0.7
@@ -44,6 +45,12 @@ def desired_workers(load: Load) -> int:
     wanted = load.arrivals * load.service_s / TARGET + load.backlog * load.service_s / CATCH_UP_S
     # Sums of floats: three workers' work must not ask for a fourth.
     return max(1, min(math.ceil(wanted - 1e-9), max(AT_FIRST, GROWTH * load.workers)))
+
+
+def loads(now: Snapshot, before: Snapshot | None, found: Mapping[str, Rates]) -> dict[str, Load]:
+    """Each pool's load, by its name; `found` are the rates between the two looks."""
+    earlier = {pool.name: pool for pool in before.pools} if before is not None else {}
+    return {pool.name: load_of(pool, found.get(pool.name), earlier.get(pool.name)) for pool in now.pools}
 
 
 def load_of(pool: PoolStatus, rates: Rates | None, before: PoolStatus | None) -> Load:

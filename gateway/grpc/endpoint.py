@@ -100,12 +100,10 @@ class Unary:
             answer = await self._handler(request)
             status = StatusCode.OK
             return answer
-        except InferenceError as error:
-            status = STATUS[error.code]
-            await refuse(context, error)
         except Exception as error:
-            status = StatusCode.INTERNAL
-            await refuse(context, fault(error))
+            told = told_of(error)
+            status = STATUS[told.code]
+            await refuse(context, told)
         finally:
             arrived.drop()
             count(self._service, status, began_s)
@@ -136,7 +134,9 @@ def count(service: Service, status: StatusCode, began_s: float) -> None:
         service.meter.request(DOOR, status.name, time.monotonic() - began_s)
 
 
-def fault(error: Exception) -> InternalError:
-    """What is told of an exception that nobody meant; its trace goes to the log."""
+def told_of(error: Exception) -> InferenceError:
+    """What the caller is told; of an exception that nobody meant the trace goes to the log."""
+    if isinstance(error, InferenceError):
+        return error
     log.error("a gRPC call failed", exc_info=error)
     return InternalError(f"the gateway failed: {describe(error)}. This is a bug.")

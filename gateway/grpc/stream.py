@@ -18,7 +18,7 @@ from common.errors import InferenceError, InvalidRequest
 from gateway.door.retry import retry_ms
 from gateway.door.service import Service
 from gateway.grpc.calls import infer_into
-from gateway.grpc.endpoint import Context, Request, count, fault, refuse
+from gateway.grpc.endpoint import Context, Request, count, refuse, told_of
 from gateway.grpc.pb import inference_pb2 as pb
 from gateway.grpc.reading import NOTHING, Arrived
 from gateway.grpc.status import STATUS
@@ -110,12 +110,10 @@ class Stream:
             response.infer_response.parameters[_FINAL].bool_param = True
             status = StatusCode.OK
             return response
-        except InferenceError as error:
-            status = STATUS[error.code]
-            return _failed(arrived, error)
         except Exception as error:
-            status = StatusCode.INTERNAL
-            return _failed(arrived, fault(error))
+            told = told_of(error)
+            status = STATUS[told.code]
+            return _failed(arrived, told)
         finally:
             count(self._service, status, began_s)
 

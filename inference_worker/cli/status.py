@@ -14,7 +14,7 @@ from common.memory import Level, Memory
 from common.text import visible
 from gateway.admin.backlog import OLDEST, by_model
 from gateway.admin.pools import Admin, PoolStatus, Rates, Snapshot, WorkerStatus, rates
-from gateway.admin.scaling import desired_workers, load_of
+from gateway.admin.scaling import desired_workers, loads
 from gateway.catalog import Catalog
 from inference_worker.cli.options import answering, broker_option, json_option, look_options
 from inference_worker.devices.memory import show_bytes
@@ -41,7 +41,7 @@ def command(pools: tuple[str, ...], watch: bool, interval_s: float, sampled: boo
     for before, after in _snapshots(admin, pools, interval_s, watch):
         found = rates(before, after)
         samples = {one.name: by_model(client, one.name) for one in after.pools} if sampled else {}
-        wanted = _wanted(before, after, found)
+        wanted = {name: desired_workers(load) for name, load in loads(after, before, found).items()}
         if as_json:
             click.echo(json.dumps(_jsonable(after, found, samples, wanted)))
         else:
@@ -162,14 +162,6 @@ def _snapshots(
         if not watch:
             return
         before = after
-
-
-def _wanted(before: Snapshot, after: Snapshot, found: Mapping[str, Rates]) -> dict[str, int]:
-    """How many workers each pool's load asks for."""
-    earlier = {pool.name: pool for pool in before.pools}
-    return {
-        pool.name: desired_workers(load_of(pool, found.get(pool.name), earlier.get(pool.name))) for pool in after.pools
-    }
 
 
 def _jsonable(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -60,6 +60,19 @@ class Stage:
     def start(self) -> None:
         self._thread.start()
 
+    def compute_first(self, device: Asynchronous, *values: float) -> Event:
+        """Start with a batch of these, by default of 1.0: the device is at work on it until the event is set."""
+        computing = device.hold("compute 1")
+        self.holding.add(self.requests(*values or (1.0,)))
+        self.start()
+        wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
+        return computing
+
+    def copy_in_second(self, device: Asynchronous) -> None:
+        """A second batch, of 2.0, is begun behind it and waits for the device."""
+        self.holding.add(self.requests(2.0))
+        wait_until(lambda: "in 2 done" in device.log, "the second batch has been copied in")
+
     def end(self) -> None:
         self.holding.close()
         self._thread.join(20)
@@ -104,10 +117,7 @@ def before(log: list[str], *steps: str) -> bool:
 
 def test_the_next_batch_is_copied_in_while_the_first_is_computed(device: Asynchronous, stage: Stage) -> None:
     # Given a device that is at work on a first batch
-    computing = device.hold("compute 1")
-    stage.holding.add(stage.requests(1.0))
-    stage.start()
-    wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
+    computing = stage.compute_first(device)
 
     # When another request comes
     stage.holding.add(stage.requests(2.0))
@@ -122,12 +132,9 @@ def test_the_next_batch_is_copied_in_while_the_first_is_computed(device: Asynchr
 
 
 def test_outputs_are_copied_out_while_the_next_batch_is_computed(device: Asynchronous, stage: Stage) -> None:
-    first, second = device.hold("compute 1"), device.hold("compute 2")
-    stage.holding.add(stage.requests(1.0))
-    stage.start()
-    wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
-    stage.holding.add(stage.requests(2.0))
-    wait_until(lambda: "in 2 done" in device.log, "the second batch has been copied in")
+    second = device.hold("compute 2")
+    first = stage.compute_first(device)
+    stage.copy_in_second(device)
 
     first.set()
 
@@ -141,12 +148,8 @@ def test_no_third_batch_begins_before_the_first_has_landed_so_that_late_requests
     device: Asynchronous, stage: Stage
 ) -> None:
     # Given two batches that are under way
-    computing = device.hold("compute 1")
-    stage.holding.add(stage.requests(1.0))
-    stage.start()
-    wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
-    stage.holding.add(stage.requests(2.0))
-    wait_until(lambda: "in 2 done" in device.log, "the second batch has been copied in")
+    computing = stage.compute_first(device)
+    stage.copy_in_second(device)
 
     # When others come, one after the other
     stage.holding.add(stage.requests(3.0))
@@ -161,13 +164,9 @@ def test_no_third_batch_begins_before_the_first_has_landed_so_that_late_requests
 
 
 def test_a_batch_that_fails_on_the_device_costs_only_its_own_culprit(device: Asynchronous, stage: Stage) -> None:
-    computing = device.hold("compute 1")
     device.fail_at(2, "the kernel said no")
-    stage.holding.add(stage.requests(1.0))
-    stage.start()
-    wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
-    stage.holding.add(stage.requests(2.0))
-    wait_until(lambda: "in 2 done" in device.log, "the second batch has been copied in")
+    computing = stage.compute_first(device)
+    stage.copy_in_second(device)
 
     computing.set()
     wait_until(lambda: len(stage.outcomes) == 2, "both are answered")
@@ -207,10 +206,7 @@ def test_what_did_not_fit_beside_another_batch_runs_whole_when_the_device_is_fre
     device = Asynchronous(total=36 + 2 * 48 + 10)
     with standing_in(device):
         stage = Stage(tmp_path)
-        computing = device.hold("compute 1")
-        stage.holding.add(stage.requests(1.0, 2.0, 3.0, 4.0))
-        stage.start()
-        wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
+        computing = stage.compute_first(device, 1.0, 2.0, 3.0, 4.0)
 
         # When a second one of that size is begun beside it
         stage.holding.add(stage.requests(5.0, 6.0, 7.0, 8.0))
@@ -229,12 +225,8 @@ def test_what_a_batch_costs_is_learned_from_the_device_and_not_from_the_wait_for
     device = Asynchronous(compute_s=0.002)
     with standing_in(device):
         stage = Stage(tmp_path)
-        computing = device.hold("compute 1")
-        stage.holding.add(stage.requests(1.0))
-        stage.start()
-        wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
-        stage.holding.add(stage.requests(2.0))
-        wait_until(lambda: "in 2 done" in device.log, "the second batch has waited behind it")
+        computing = stage.compute_first(device)
+        stage.copy_in_second(device)
         computing.set()
         wait_until(lambda: len(stage.outcomes) == 2, "both are answered")
         stage.end()
@@ -246,13 +238,9 @@ def test_what_a_batch_costs_is_learned_from_the_device_and_not_from_the_wait_for
 def test_a_context_that_dies_in_a_flight_leaves_that_batch_and_those_behind_it_to_others(
     device: Asynchronous, stage: Stage
 ) -> None:
-    computing = device.hold("compute 1")
     device.fail_at(1, STICKY)
-    stage.holding.add(stage.requests(1.0))
-    stage.start()
-    wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
-    stage.holding.add(stage.requests(2.0))
-    wait_until(lambda: "in 2 done" in device.log, "the second batch has been copied in")
+    computing = stage.compute_first(device)
+    stage.copy_in_second(device)
 
     computing.set()
     wait_until(lambda: stage.failure, "the runner ends")
@@ -271,10 +259,7 @@ def test_a_model_that_waits_for_its_results_runs_when_all_that_was_begun_has_lan
         ran_after.append([*device.log])
         return {"y": batch["x"]}
 
-    computing = device.hold("compute 1")
-    stage.holding.add(stage.requests(1.0))
-    stage.start()
-    wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
+    computing = stage.compute_first(device)
     stage.holding.add(parts(model(infer), [[2.0]]))
 
     computing.set()
@@ -285,10 +270,7 @@ def test_a_model_that_waits_for_its_results_runs_when_all_that_was_begun_has_lan
 
 
 def test_what_the_worker_drains_is_finished_first(device: Asynchronous, stage: Stage) -> None:
-    computing = device.hold("compute 1")
-    stage.holding.add(stage.requests(1.0))
-    stage.start()
-    wait_until(lambda: "compute 1" in device.log, "the first batch is computed")
+    computing = stage.compute_first(device)
 
     stage.holding.close()
     computing.set()
